@@ -1,0 +1,43 @@
+// All processes of this run: starts and ends MPI, and makes sure that one that fails ends all.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "comm/communicator.h"
+
+namespace cake {
+
+class World {
+public:
+    // Started under mpirun or srun: MPI with all ranks. Started plainly: one rank, and MPI is not touched.
+    World(int& argc, char**& argv);
+    ~World();  // finalises MPI if this process did not fail
+    World(const World&) = delete;
+    World& operator=(const World&) = delete;
+
+    Communicator& comm() { return *comm_; }
+    int rank() const { return comm_->rank(); }
+    int size() const { return comm_->size(); }
+    const std::string& host() const { return host_; }
+    int local_rank() const { return local_rank_; }  // among the ranks of this host
+    int local_size() const { return local_size_; }
+
+    // Start-up that every rank does: runs `step` on all, then all learn whether all succeeded. Where one or more
+    // failed every rank throws the same Error: the lowest failing rank's message (with rank and host where not all
+    // failed alike) and exit code. So a bad path is one clean message.
+    void agree(const std::function<void()>& step);
+
+    // Ends all ranks at once: used when one fails where the others cannot know.
+    [[noreturn]] void abort(int exit_code);
+
+private:
+    std::unique_ptr<Communicator> comm_;
+    std::string host_;
+    int local_rank_ = 0;
+    int local_size_ = 1;
+    bool mpi_ = false;
+};
+
+}  // namespace cake

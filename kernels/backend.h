@@ -1,0 +1,165 @@
+// Where to compute: memory, streams, and the kernels, each with its contract. Implemented for the CPU (kernels/cpu) and,
+// where it was compiled, for CUDA (kernels/cuda). tests/support/reference.h judges every kernel in double precision.
+//
+// In all contracts: tensors are device memory of this backend, row-major and contiguous; activations are
+// the backend's activation type (F32 on the CPU); sums are F32 or better; row r of a result depends on row r
+// of the inputs alone and not on how many rows there are (row independence: batches do not change results).
+// Counts are of this rank: n_q query heads, n_kv KV heads, group = n_q / n_kv, query head h reads KV head h / group.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "base/stream.h"
+#include "base/tensor.h"
+#include "kernels/kv_pages.h"
+
+namespace cake {
+
+struct DeviceInfo {
+    std::string name;  // "Intel(R) Xeon(R) ...", "NVIDIA H100 ..."
+    std::size_t memory_bytes = 0;
+    std::size_t free_bytes = 0;
+    int threads = 0;  // CPU threads this backend computes with
+};
+
+// A linear layer's parameters: weight [out, in] F32 or BF16; bias F32 [out], or empty.
+struct LinearWeights {
+    View weight;
+    View bias;
+};
+
+// How one past token is scored from the moments of its attention column over the window's rows.
+enum class ColumnScore : std::uint8_t { Mean, Variance, MeanPlusVariance, Product };
+
+class Backend {
+public:
+    virtual ~Backend() = default;
+    virtual std::string name() const = 0;  // "cpu", "cuda"
+    virtual DeviceInfo info() const = 0;
+
+    // ---- memory -------------------------------------------------------------------------------------------------
+    // Not initialised, aligned to 64 bytes or better. Throws Error with the size where there is not enough.
+    virtual Buffer allocate(std::size_t bytes, Place place) = 0;
+    Tensor tensor(DType dtype, Shape shape, Place place = Place::Device) {
+        return Tensor(allocate(bytes_of(dtype, shape.elements()), place), dtype, shape);
+    }
+    // Same dtype and number of elements; between any places. Ordered in the stream; host memory that it touches
+    // must live until the stream gets there.
+    virtual void copy(Stream s, View to, View from) = 0;
+    virtual void fill_zero(Stream s, View x) = 0;
+
+    // ---- order --------------------------------------------------------------------------------------------------
+    virtual void synchronize(Stream s) = 0;
+    virtual Event record(Stream s) = 0;
+    virtual void wait(Stream s, Event e) = 0;
+
+    // ---- transformer block --------------------------------------------------------------------------------------
+    // out[i, :] = table[ids[i] - first_row, :], zeros where the id lies outside this rank's rows of the vocabulary.
+    // ids: I32 [n]; table: [rows, d_model] F32 or BF16; out: [n, d_model].
+    virtual void embed(Stream s, View ids, View table, std::int64_t first_row, View out) = 0;
+
+    // out[r, :] = x[r, :] / sqrt(mean(x[r, :]^2) + eps) * weight.  x, out: [n, d_model]; weight: F32 [d_model].
+    virtual void rms_norm(Stream s, View x, View weight, float eps, View out) = 0;
+
+    // x += delta, then out = rms_norm(x). One pass. x, delta, out: [n, d_model].
+    virtual void add_rms_norm(Stream s, View x, View delta, View weight, float eps, View out) = 0;
+
+    // x += delta.  Same shape.
+    virtual void add(Stream s, View x, View delta) = 0;
+
+    // out = x weight^T + bias.  x: [n, in]; out: [n, out].
+    virtual void linear(Stream s, View x, const LinearWeights& w, View out) = 0;
+
+    // out[r, i] = silu(gate_up[r, i]) * gate_up[r, ff + i].  gate_up: [n, 2 ff]; out: [n, ff].
+    virtual void silu_mul(Stream s, View gate_up, View out) = 0;
+
+    // Splits qkv [n, (n_q + 2 n_kv) * d_head] (queries, then keys, then values) and rotates queries and keys of row
+    // i to position first + i: pairs (j, j + d_head/2) turn by position * inv_freq[j]; cos and sin are multiplied
+    // by `scale`. q: [n, n_q, d_head] activations; k, v: [n_kv, capacity, d_head] cache dtype, written at rows
+    // first .. first + n.  inv_freq: F32 [d_head/2], the product position * inv_freq is made in F32.
+    virtual void rope_split(Stream s, View qkv, View inv_freq, float scale, std::int64_t first, View q, View k,
+                            View v) = 0;
+
+    // Causal attention of a chunk of queries at positions first .. first + n over keys 0 .. first + n.
+    // q, out: [n, n_q, d_head]; k, v: [n_kv, capacity, d_head] cache dtype. Softmax scale 1/sqrt(d_head).
+    // Never stores n x S: online softmax over blocks of keys.
+    virtual void attention(Stream s, View q, View k, View v, std::int64_t first, View out) = 0;
+
+    // ---- observe, score, select (cake.md, sections 1 and 3) -----------------------------------------------------
+    // Attention A[h, i, n] of the window's queries (the last w of S tokens) over all keys, causal inside the last w
+    // columns, normalised over all visible columns; kept are columns n < S - w, not renormalised:
+    //   mean[h, n], variance[h, n] over the w rows (unbiased; 0 where w = 1)
+    //   sums[0] = H = - sum A ln(A + 1e-10)   sums[1] = V = sum of variance[h, n]
+    // q: [w, n_q, d_head]; k: [n_kv, capacity, d_head]; mean, variance: F32 [n_q, S - w]; sums: F64 [2], over this
+    // rank's heads in head order. round_to: F32, or BF16 / F16: probabilities are rounded to it first.
+    // Memory O(n_q * S). Repeatable bit for bit.
+    virtual void window_moments(Stream s, View q, View k, std::int64_t n_tokens, DType round_to, View mean,
+                                View variance, View sums) = 0;
+
+    // c = mean, variance, mean + gamma * variance, or mean * variance of a column; out[h, n] = sum of c[h, n-r..n+r]
+    // / pool with r = (pool - 1)/2, zeros outside counted, pool odd.  mean, variance, out: F32 [n_q, n].
+    virtual void column_scores(Stream s, View mean, View variance, ColumnScore score, float gamma, int pool,
+                               View out) = 0;
+
+    // out[g, n] = (sum of x[h, n] over the heads h of group g, in head order) / divisor.  x: F32 [n_q, n];
+    // out: F32 [n_kv, n].
+    virtual void group_mean(Stream s, View x, float divisor, View out) = 0;
+
+    // Positions of the k highest scores of each row, best first, ties to the lower position.
+    // score: F32 [n_kv, n]; keep: I32 [n_kv, k], 0 <= k <= n.
+    virtual void top_k(Stream s, View score, View keep) = 0;
+
+    // ---- pages --------------------------------------------------------------------------------------------------
+    // Writes tokens first .. first + count of the scratch to slots 0 .. count, then token keep[h, i] of KV head h to
+    // slot count + i, keys, values and positions.  k, v: [n_kv, capacity, d_head]; keep: I32 [n_kv, b], b may be 0.
+    virtual void store_tokens(Stream s, View k, View v, std::int64_t first, std::int64_t count, View keep,
+                              const PageList& to) = 0;
+
+    // Makes the order lists of the first `length` slots, `window` of which hold the window: by ascending position, or
+    // (Official) slots window .. length, then 0 .. window. Later entries are identity.
+    virtual void order_slots(Stream s, const PageList& pages, int length, int window, DecodeOrder order) = 0;
+
+    // Copies the positions of the first `length` slots, by slot.  out: I32 [n_kv, length].
+    virtual void slot_positions(Stream s, const PageList& pages, int length, View out) = 0;
+
+    // Makes the order entries of the slots of page `index` of the list identity (a page that decoding adds).
+    virtual void init_page(Stream s, const PageList& pages, int index) = 0;
+
+    // ---- decode -------------------------------------------------------------------------------------------------
+    // lengths += 1 for all layers and sequences, positions += 1: every sequence takes one more token.
+    virtual void begin_step(Stream s, const PagedBatch& kv) = 0;
+
+    // As rope_split, for one token of each sequence at kv.positions[b]; keys, values and position go to the
+    // sequence's newest slot of `layer` (order entry length - 1).  qkv: [batch, (n_q + 2 n_kv) d_head];
+    // q: [batch, n_q, d_head].
+    virtual void rope_append(Stream s, View qkv, View inv_freq, float scale, int layer, const PagedBatch& kv,
+                             View q) = 0;
+
+    // Attention of each sequence's newest token over all its slots of `layer`, itself included.
+    // q, out: [batch, n_q, d_head]. Where probs.offsets[layer, b] >= 0 the softmax rows are left there, by slot:
+    // F32 [n_q, length].
+    virtual void decode_attention(Stream s, View q, int layer, const PagedBatch& kv, const RaggedRows& probs,
+                                  View out) = 0;
+
+    // For all layers and sequences that hold more than budget + window entries: candidates are the first
+    // m = length - window entries of the order list; their probabilities, in the list's order, are pooled (zeros
+    // outside counted) per query head and averaged over the group (sum in head order / group).
+    // scores: same offsets' block, F32 [n_kv, m]. Other layers' blocks are left alone.
+    virtual void decode_scores(Stream s, const PagedBatch& kv, const RaggedRows& probs, int window, int pool,
+                               const RaggedRows& scores) = 0;
+
+    // Keeps of those candidates the `budget` best, ties to the earlier entry; the order list keeps its order
+    // (Position) or is best first (Official), the window's entries follow. length becomes budget + window, slots
+    // 0 .. length hold it but for one hole, the next token's: entries beyond are moved into holes.
+    virtual void decode_evict(Stream s, const PagedBatch& kv, const RaggedRows& scores, int window,
+                              DecodeOrder order) = 0;
+};
+
+// threads: 0 takes all processors this process may use.
+std::unique_ptr<Backend> make_cpu_backend(int threads);
+// Throws NotCompiled where the program was built without CUDA.
+std::unique_ptr<Backend> make_cuda_backend(int device);
+
+}  // namespace cake

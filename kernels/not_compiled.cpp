@@ -1,0 +1,8 @@
+// What this build was made without.
+#include "kernels/backend.h"
+
+namespace cake {
+
+std::unique_ptr<Backend> make_cuda_backend(int) { throw NotCompiled("the CUDA backend"); }
+
+}  // namespace cake

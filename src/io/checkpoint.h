@@ -1,0 +1,61 @@
+// The weights of a model on disk, whatever their files: a Hugging Face folder or a GGUF file.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/tensor.h"
+
+namespace cake {
+
+// A tensor as it lies in a file. `name` is the Hugging Face name also for GGUF files
+// ("model.layers.0.self_attn.q_proj.weight"); `shape` is row-major, [out, in] for a linear layer.
+struct TensorInfo {
+    std::string name;
+    DType dtype;
+    Shape shape;
+    std::size_t bytes;  // in the file
+    std::string file;   // which file, for messages
+};
+
+// Half-open range of rows or columns.
+struct Range {
+    std::int64_t begin = 0;
+    std::int64_t end = 0;
+    std::int64_t size() const { return end - begin; }
+};
+
+class GgufFile;
+
+// Maps its files; nothing is read before read(). Copies of slices only: peak memory is the caller's share.
+// Opening throws usage errors that name the file: missing, truncated, lying about lengths, ...
+class Checkpoint {
+public:
+    // `path`: a folder with config.json and .safetensors (one, or shards by model.safetensors.index.json),
+    // or a .gguf file.
+    static Checkpoint open(const std::string& path);
+
+    Checkpoint(Checkpoint&&) noexcept;
+    Checkpoint& operator=(Checkpoint&&) noexcept;
+    ~Checkpoint();
+
+    const std::string& path() const;
+    // The GGUF behind it, else null: metadata of model and tokenizer live there.
+    const GgufFile* gguf() const;
+    const std::vector<TensorInfo>& tensors() const;
+    const TensorInfo* find(const std::string& name) const;
+
+    // Copies rows x columns of a matrix (or `rows` of a vector, `columns` then ignored) to `out`
+    // ([rows.size(), columns.size()], F32, BF16 or F16, host memory), converted or dequantised, and hands
+    // the mapped pages back to the system. The row order of q_proj and k_proj is Hugging Face's also where a
+    // llama-architecture GGUF interleaves them. Columns of a quantised tensor may begin and end anywhere.
+    void read(const std::string& name, Range rows, Range columns, View out) const;
+
+private:
+    struct Impl;
+    explicit Checkpoint(std::unique_ptr<Impl> impl);
+    std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace cake

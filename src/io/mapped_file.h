@@ -1,0 +1,30 @@
+// A file mapped read-only into memory.
+#pragma once
+
+#include <cstddef>
+#include <span>
+#include <string>
+
+namespace cake {
+
+class MappedFile {
+public:
+    // Throws a usage error that names the path and the reason (missing, a folder, no permission, empty).
+    explicit MappedFile(const std::string& path);
+    MappedFile(MappedFile&& other) noexcept;
+    MappedFile& operator=(MappedFile&& other) noexcept;
+    ~MappedFile();
+
+    const std::string& path() const { return path_; }
+    std::span<const std::byte> bytes() const { return {data_, size_}; }
+
+    // Tells the system that these bytes will not be needed again: keeps resident memory at the reader's share.
+    void release(std::span<const std::byte> part) const;
+
+private:
+    std::string path_;
+    const std::byte* data_ = nullptr;
+    std::size_t size_ = 0;
+};
+
+}  // namespace cake
