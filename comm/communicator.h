@@ -22,11 +22,13 @@ public:
     virtual int size() const = 0;
     virtual std::string name() const = 0;  // "self", "mpi", "nccl", "threads"
 
-    // data[i] = sum over ranks of data[i], F32 or BF16, in place. All ranks get the same values.
+    // data[i] = sum over ranks of data[i], F32 or BF16, in place. All ranks get the same values. On the CPU element i is
+    // rank 0's + rank 1's + ... in F32, rounded once, however long the message: a row's sum does not depend on which
+    // rows travel with it.
     virtual void all_reduce_sum(Stream s, View data) = 0;
 
     // out = the ranks' `part`s one after another, in rank order. Parts may differ in length: `elements[r]` is rank
-    // r's. part: [elements[rank]], out: [sum of elements], same dtype.
+    // r's. part: [elements[rank]], out: [sum of elements], same dtype. `part` may be its own place in `out`.
     virtual void all_gather(Stream s, View part, std::span<const std::int64_t> elements, View out) = 0;
 
     // data of rank `root` to all.
@@ -39,10 +41,11 @@ public:
     virtual std::vector<std::string> gather_strings(const std::string& mine) = 0;
     virtual void barrier() = 0;
 
-    // Ranks that give the same colour form a new group, ordered by rank here.
+    // Ranks that give the same colour (0 or more) form a new group, ordered by rank here.
     virtual std::unique_ptr<Communicator> split(int color) = 0;
 
-    // What has been sent so far, for reports and for the tests of `plan`.
+    // What has been sent so far, for reports and for the tests of `plan`. A group of one rank sends nothing, and a
+    // message of length zero is not sent.
     struct Traffic {
         std::int64_t all_reduce_calls = 0;
         std::int64_t all_reduce_bytes = 0;   // payload of one rank

@@ -13,7 +13,8 @@ class World {
 public:
     // Started under mpirun or srun: MPI with all ranks. Started plainly: one rank, and MPI is not touched.
     World(int& argc, char**& argv);
-    ~World();  // finalises MPI if this process did not fail
+    // Finalises MPI. While an error that the other ranks do not share unwinds the stack, ends all ranks instead.
+    ~World();
     World(const World&) = delete;
     World& operator=(const World&) = delete;
 
@@ -24,12 +25,17 @@ public:
     int local_rank() const { return local_rank_; }  // among the ranks of this host
     int local_size() const { return local_size_; }
 
-    // Start-up that every rank does: runs `step` on all, then all learn whether all succeeded. Where one or more
+    // Start-up that every rank does: runs `step`, which makes no collective call itself, on all; then all learn whether
+    // all succeeded. Where one or more
     // failed every rank throws the same Error: the lowest failing rank's message (with rank and host where not all
     // failed alike) and exit code. So a bad path is one clean message.
     void agree(const std::function<void()>& step);
 
-    // Ends all ranks at once: used when one fails where the others cannot know.
+    // The last agree() threw, here as on all ranks: each may end by itself, and one message is enough. After any other
+    // error main() calls abort().
+    bool failed_together() const { return failed_together_; }
+
+    // Ends all ranks at once, after flushing what was printed: used when one fails where the others cannot know.
     [[noreturn]] void abort(int exit_code);
 
 private:
@@ -37,7 +43,9 @@ private:
     std::string host_;
     int local_rank_ = 0;
     int local_size_ = 1;
+    int exceptions_ = 0;  // in flight when this was made
     bool mpi_ = false;
+    bool failed_together_ = false;
 };
 
 }  // namespace cake

@@ -8,9 +8,9 @@
 set -euo pipefail
 
 packages=(
-    cmake ninja-build g++                        # build
+    cmake ninja-build g++ pkgconf                # build
     openmpi-bin libopenmpi-dev                   # ranks
-    libdnnl-dev                                  # linear layers on the CPU
+    libdnnl-dev ocl-icd-opencl-dev               # linear layers (its CMake file asks for OpenCL)
     libyaml-cpp-dev libcli11-dev                 # configuration, command line
     nlohmann-json3-dev                           # config.json, jobs, reports
     libspdlog-dev libfmt-dev                     # logging
@@ -52,10 +52,14 @@ else
     give_up "packages are missing, and this user may not install them."
 fi
 
-# stdout belongs to the callers' results. Another apt may be at work: wait for its lock.
+# Hundreds of lines about unpacking help nobody, unless it fails. Another apt may be at
+# work: wait for its lock.
 apt_get() {
-    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
-        apt-get -qq -o Dpkg::Use-Pty=0 -o DPkg::Lock::Timeout=300 "$@" </dev/null >&2
+    local log
+    log=$("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
+        apt-get -qq -o DPkg::Lock::Timeout=300 "$@" </dev/null 2>&1) && return
+    echo "$log" >&2
+    return 1
 }
 
 echo "setup: installing ${missing[*]}" >&2

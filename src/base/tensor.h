@@ -7,6 +7,7 @@
 #include <initializer_list>
 #include <span>
 #include <string>
+#include <utility>
 
 #include "base/dtype.h"
 #include "base/error.h"
@@ -104,6 +105,8 @@ class Tensor {
 public:
     Tensor() = default;
     Tensor(Buffer buffer, DType dtype, Shape shape);
+    // The same memory in another shape.
+    Tensor(Tensor&& other, Shape shape) : buffer_(std::move(other.buffer_)), view_(other.view_.reshaped(shape)) {}
     static Tensor host(DType dtype, Shape shape) {
         return Tensor(Buffer::host(bytes_of(dtype, shape.elements())), dtype, shape);
     }

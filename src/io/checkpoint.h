@@ -17,6 +17,9 @@ struct TensorInfo {
     Shape shape;
     std::size_t bytes;  // in the file
     std::string file;   // which file, for messages
+    // The type as the file spells it. It may be one that DType lacks ("F8_E4M3", "I16"): `dtype` is
+    // then U8, which no weight has.
+    std::string stored;
 };
 
 // Half-open range of rows or columns.
@@ -28,12 +31,13 @@ struct Range {
 
 class GgufFile;
 
-// Maps its files; nothing is read before read(). Copies of slices only: peak memory is the caller's share.
-// Opening throws usage errors that name the file: missing, truncated, lying about lengths, ...
+// Maps its files; nothing is read before read(). Copies of slices only: peak memory is the caller's
+// share. Opening throws usage errors that name the file: missing, truncated, lying about lengths, ...
+// Everything const may be called by several threads at once.
 class Checkpoint {
 public:
-    // `path`: a folder with config.json and .safetensors (one, or shards by model.safetensors.index.json),
-    // or a .gguf file.
+    // `path`: a folder with config.json and .safetensors (one, or shards by
+    // model.safetensors.index.json), or a .gguf file (the first, if it is split into parts).
     static Checkpoint open(const std::string& path);
 
     Checkpoint(Checkpoint&&) noexcept;
@@ -47,9 +51,10 @@ public:
     const TensorInfo* find(const std::string& name) const;
 
     // Copies rows x columns of a matrix (or `rows` of a vector, `columns` then ignored) to `out`
-    // ([rows.size(), columns.size()], F32, BF16 or F16, host memory), converted or dequantised, and hands
-    // the mapped pages back to the system. The row order of q_proj and k_proj is Hugging Face's also where a
-    // llama-architecture GGUF interleaves them. Columns of a quantised tensor may begin and end anywhere.
+    // ([rows.size(), columns.size()], F32, BF16 or F16, host memory), converted or dequantised, and
+    // hands the mapped pages back to the system. The row order of q_proj and k_proj is Hugging
+    // Face's also where a llama-architecture GGUF interleaves them. Columns of a quantised tensor
+    // may begin and end anywhere. Usage errors: no such tensor, or a type that is no weight's.
     void read(const std::string& name, Range rows, Range columns, View out) const;
 
 private:

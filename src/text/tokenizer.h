@@ -19,6 +19,8 @@ public:
     // From a folder with tokenizer.json (and tokenizer_config.json, generation_config.json, config.json where they
     // are there: special tokens, chat template). Usage errors name file and reason.
     static Tokenizer from_folder(const std::string& folder);
+    // From the text of a tokenizer.json alone; `name` is for messages.
+    static Tokenizer from_json(std::string_view json, const std::string& name);
     // From the metadata of a GGUF file.
     static Tokenizer from_gguf(const GgufFile& gguf);
 
@@ -51,17 +53,20 @@ private:
 };
 
 // Decodes token by token; what it returns is whole UTF-8 characters, and all pieces joined are decode(ids).
+// The tokenizer outlives it.
 class StreamDecoder {
 public:
     explicit StreamDecoder(const Tokenizer& tokenizer, bool skip_special = true);
     std::string next(TokenId id);  // text that is now certain, perhaps empty
-    std::string finish();          // the rest
+    std::string finish();          // the rest; nothing more may follow
+
+    StreamDecoder(StreamDecoder&&) noexcept;
+    StreamDecoder& operator=(StreamDecoder&&) noexcept;
+    ~StreamDecoder();
 
 private:
-    const Tokenizer& tokenizer_;
-    bool skip_special_;
-    std::vector<TokenId> pending_;
-    bool started_ = false;
+    struct State;
+    std::unique_ptr<State> state_;
 };
 
 }  // namespace cake

@@ -1,0 +1,161 @@
+#include "comm/world.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <exception>
+#include <optional>
+
+#include <mpi.h>
+#include <spdlog/spdlog.h>
+
+#include "base/log.h"
+#include "comm/mpi.h"
+#include "comm/mpi_check.h"
+
+#if defined(__SANITIZE_ADDRESS__)
+// Open MPI keeps what it allocated at start until the process ends; that is no leak of ours.
+extern "C" const char* __lsan_default_suppressions() {
+    return "leak:libmpi\nleak:libopen-pal\nleak:libopen-rte\nleak:mca_\nleak:libpmix\nleak:"
+           "libhwloc\n";
+}
+#endif
+
+namespace cake {
+namespace {
+
+// Set by mpirun of Open MPI, by PMIx (srun --mpi=pmix), and by PMI (mpirun of MPICH, srun --mpi=pmi2).
+bool started_by_a_launcher() {
+    for (const char* name : {"OMPI_COMM_WORLD_SIZE", "PMIX_RANK", "PMI_RANK", "PMI_SIZE"})
+        if (std::getenv(name))
+            return true;
+    return false;
+}
+
+// srun without a plug-in that this MPI speaks starts N processes, each of which takes itself for rank 0 of 1. They
+// would all do the whole work, and write over each other's files.
+bool is_a_lost_slurm_task(int size) {
+    const char* tasks = std::getenv("SLURM_STEP_NUM_TASKS");
+    const bool by_mpirun =
+        std::getenv("OMPI_COMM_WORLD_SIZE") != nullptr;  // its daemons are tasks of a step
+    return size == 1 && tasks && std::atoi(tasks) > 1 && !by_mpirun;
+}
+
+Error lost_slurm_task() {
+    return usage_error(
+        "srun started {} tasks, but they did not find each other over MPI: start them with `srun "
+        "--mpi=pmix`, or with "
+        "mpirun",
+        std::getenv("SLURM_STEP_NUM_TASKS"));
+}
+
+// How one rank's start-up step went, as agree() sends it to the others.
+struct Failure {
+    ExitCode code = ExitCode::Failed;
+    std::string host;
+    std::string message;
+
+    // One character for the code, the host up to a zero byte, then the message. The empty string: no failure.
+    std::string encode() const { return char(code) + host + '\0' + message; }
+    static Failure decode(const std::string& text) {
+        const std::size_t zero = text.find('\0', 1);
+        return {ExitCode(text.at(0)), text.substr(1, zero - 1), text.substr(zero + 1)};
+    }
+};
+
+std::optional<Failure> try_step(const std::function<void()>& step, const std::string& host) {
+    try {
+        step();
+        return std::nullopt;
+    } catch (const Error& error) {
+        return Failure{error.code(), host, error.what()};
+    } catch (const std::exception& error) {
+        return Failure{ExitCode::Failed, host, error.what()};
+    } catch (...) {
+        return Failure{ExitCode::Failed, host, "an exception of an unknown kind"};
+    }
+}
+
+}  // namespace
+
+World::World(int& argc, char**& argv)
+    : host_(host_name()), exceptions_(std::uncaught_exceptions()) {
+    if (!started_by_a_launcher()) {
+        if (is_a_lost_slurm_task(1))
+            throw lost_slurm_task();
+        comm_ = make_self_communicator();
+        return;
+    }
+    // Each communicator is used from one thread, but two of them may be used from two.
+    int provided = MPI_THREAD_SINGLE;
+    MPI_CHECK(MPI_Init_thread(&argc, &argv, MPI_THREAD_MULTIPLE, &provided));
+    mpi_ = true;
+    MPI_CHECK(MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN));
+    CAKE_CHECK(provided == MPI_THREAD_MULTIPLE, "this MPI does not support MPI_THREAD_MULTIPLE");
+
+    MPI_Comm all = MPI_COMM_NULL;
+    MPI_CHECK(MPI_Comm_dup(MPI_COMM_WORLD, &all));
+    comm_ = std::make_unique<MpiCommunicator>(all);
+    if (is_a_lost_slurm_task(comm_->size())) {
+        comm_.reset();
+        MPI_Finalize();
+        throw lost_slurm_task();
+    }
+
+    MPI_Comm here = MPI_COMM_NULL;  // the ranks that share this host's memory
+    MPI_CHECK(MPI_Comm_split_type(all, MPI_COMM_TYPE_SHARED, comm_->rank(), MPI_INFO_NULL, &here));
+    const MpiCommunicator neighbours(here);
+    local_rank_ = neighbours.rank();
+    local_size_ = neighbours.size();
+}
+
+World::~World() {
+    if (!mpi_)
+        return;
+    if (std::uncaught_exceptions() > exceptions_ && !failed_together_) {
+        // The other ranks wait for this one in some collective; MPI_Finalize would wait for them.
+        spdlog::error("an error on this rank ends all ranks");
+        abort(int(ExitCode::Failed));
+    }
+    comm_.reset();
+    if (MPI_Finalize() != MPI_SUCCESS)
+        spdlog::error("MPI_Finalize failed");
+}
+
+void World::agree(const std::function<void()>& step) {
+    failed_together_ = false;
+    if (size() == 1) {
+        failed_together_ = true;  // unless the step returns
+        step();
+        failed_together_ = false;
+        return;
+    }
+
+    const std::optional<Failure> mine = try_step(step, host_);
+    const std::vector<std::string> all = comm_->gather_strings(mine ? mine->encode() : "");
+
+    const auto failed = [](const std::string& text) { return !text.empty(); };
+    const auto first = std::find_if(all.begin(), all.end(), failed);
+    if (first == all.end())
+        return;
+
+    const Failure lowest = Failure::decode(*first);
+    const bool all_alike = std::all_of(all.begin(), all.end(), [&](const std::string& text) {
+        return failed(text) && Failure::decode(text).message == lowest.message;
+    });
+    failed_together_ = true;
+    if (all_alike)
+        throw Error(lowest.message, lowest.code);
+    throw Error(fmt::format("rank {} on {}: {}", first - all.begin(), lowest.host, lowest.message),
+                lowest.code);
+}
+
+void World::abort(int exit_code) {
+    spdlog::default_logger_raw()->flush();
+    std::fflush(nullptr);
+    if (mpi_)
+        MPI_Abort(MPI_COMM_WORLD, exit_code);
+    std::_Exit(exit_code);
+}
+
+}  // namespace cake

@@ -1,0 +1,52 @@
+// Inner loops that profit from wide vectors. They are written once (wide_*.inc, on vectors of W floats) and compiled
+// for AVX2 and for AVX-512; the processor at hand decides which run. Results of the two may differ in the last bits.
+#pragma once
+
+#include <cstdint>
+
+#include "base/dtype.h"
+
+namespace cake {
+
+// out[r, o] = x[r, :] . weight[o, :] + bias[o], for `rows` rows.
+struct FewRowsLinear {
+    const float* x;      // [rows, in]
+    const void* weight;  // [n_out, in] of `dtype`
+    const float* bias;   // [n_out], or null
+    float* out;          // [rows, n_out]
+    std::int64_t rows, in, n_out;
+    DType dtype;  // F32 or BF16
+};
+
+// Causal attention of queries that share a KV head. Queries of all heads of the group are stacked into lanes,
+// lane = row * group + head of the group; a lane is one element of a vector from begin to end, so what a row gives
+// does not depend on its neighbours.
+struct GroupAttention {
+    const float* q;  // [n, n_q, d_head], from the group's first head
+    float* out;      // the same
+    const void* k;   // [first + n, d_head] of `dtype`
+    const void* v;
+    DType dtype;  // F32 or BF16
+    std::int64_t first, n;
+    int n_q, group, d_head;
+};
+
+struct WideKernels {
+    const char* name;  // "avx2", "avx512"
+
+    // Columns begin .. end of the result. Each weight is read once, for all rows. Row independent bit for bit.
+    void (*few_rows_linear)(const FewRowsLinear& task, std::int64_t begin, std::int64_t end);
+
+    // out[i] = silu(gate[i]) * up[i], i < n.
+    void (*silu_mul)(const float* gate, const float* up, float* out, std::int64_t n);
+
+    // Lanes begin .. end, at most attention_lanes of them, with attention_scratch(d_head) floats of scratch.
+    void (*attention)(const GroupAttention& task, std::int64_t begin, std::int64_t end,
+                      float* scratch);
+    std::int64_t attention_lanes;
+    std::int64_t (*attention_scratch)(int d_head);
+};
+
+const WideKernels& wide_kernels();
+
+}  // namespace cake

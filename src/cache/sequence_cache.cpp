@@ -1,0 +1,91 @@
+#include "cache/sequence_cache.h"
+
+#include <algorithm>
+
+namespace cake {
+
+SequenceCache::SequenceCache(PagePool& pool, int n_layers) : pool_(&pool), layers_(std::size_t(n_layers)) {}
+
+PageList SequenceCache::list(Backend& dev, Stream s, const Layer& layer, Tensor& table) const {
+    const Shape shape{std::int64_t(layer.pages.size())};
+    table = dev.tensor(DType::I32, shape);
+    dev.copy(s, table, View(const_cast<std::int32_t*>(layer.pages.data()), DType::I32, shape));
+    return {pool_->layout(), pool_->slab(), table};
+}
+
+void SequenceCache::store(Backend& dev, Stream s, int l, View k, View v, int window, View keep) {
+    Layer& layer = layers_[std::size_t(l)];
+    CAKE_CHECK(layer.pages.empty(), "layer {} is stored twice", l);
+    const std::int64_t S = k.dim(1);
+    layer.window = window;
+    layer.length = window + int(keep.dim(1));
+    while (int(layer.pages.size()) < layout().pages_for(layer.length))
+        layer.pages.push_back(pool_->allocate());
+    Tensor table;
+    dev.store_tokens(s, k, v, S - window, window, keep, list(dev, s, layer, table));
+    dev.synchronize(s);  // the table dies here
+}
+
+void SequenceCache::truncate(int l, int budget) {
+    Layer& layer = layers_[std::size_t(l)];
+    layer.length = std::min(layer.length, layer.window + budget);
+    while (int(layer.pages.size()) > layout().pages_for(layer.length)) {
+        pool_->release(layer.pages.back());
+        layer.pages.pop_back();
+    }
+}
+
+void SequenceCache::order(Backend& dev, Stream s, DecodeOrder order) {
+    for (Layer& layer : layers_) {
+        if (layer.pages.empty())
+            continue;
+        Tensor table;
+        dev.order_slots(s, list(dev, s, layer, table), layer.length, layer.window, order);
+        dev.synchronize(s);
+    }
+}
+
+bool SequenceCache::resize(Backend& dev, Stream s, int l, int slots) {
+    Layer& layer = layers_[std::size_t(l)];
+    const int wanted = layout().pages_for(slots);
+    const bool changed = wanted != int(layer.pages.size());
+    for (; int(layer.pages.size()) > wanted; layer.pages.pop_back())
+        pool_->release(layer.pages.back());
+    while (int(layer.pages.size()) < wanted) {
+        layer.pages.push_back(pool_->allocate());
+        Tensor table;
+        dev.init_page(s, list(dev, s, layer, table), int(layer.pages.size()) - 1);
+        dev.synchronize(s);
+    }
+    return changed;
+}
+
+std::vector<std::vector<std::int32_t>> SequenceCache::positions(Backend& dev, Stream s, int l) const {
+    const Layer& layer = layers_[std::size_t(l)];
+    const int n_kv = layout().n_kv;
+    std::vector<std::vector<std::int32_t>> out(std::size_t(n_kv), std::vector<std::int32_t>(std::size_t(layer.length)));
+    if (layer.length == 0)
+        return out;
+    Tensor table;
+    Tensor on_device = dev.tensor(DType::I32, {n_kv, layer.length});
+    Tensor on_host = Tensor::host(DType::I32, {n_kv, layer.length});
+    dev.slot_positions(s, list(dev, s, layer, table), layer.length, on_device);
+    dev.copy(s, on_host, on_device);
+    dev.synchronize(s);
+    for (int h = 0; h < n_kv; ++h) {
+        auto row = on_host.view().row(h).span<std::int32_t>();
+        out[std::size_t(h)].assign(row.begin(), row.end());
+        std::sort(out[std::size_t(h)].begin(), out[std::size_t(h)].end());
+    }
+    return out;
+}
+
+void SequenceCache::clear() {
+    for (Layer& layer : layers_) {
+        for (std::int32_t page : layer.pages)
+            pool_->release(page);
+        layer = {};
+    }
+}
+
+}  // namespace cake

@@ -1,0 +1,92 @@
+// The configuration of a run: files, then --set, then flags; later wins. docs/interface.md lists the keys.
+#pragma once
+
+#include <cstdint>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace cake {
+
+struct ModelConfig;
+
+// Cells of the policy table that the user set; what is not set comes from the policy's row (policy/policy.h) or from
+// the model's file in configs/models (tau1, tau2 by cache size).
+struct PolicyConfig {
+    std::string name = "cake";
+    std::optional<int> cache_size;  // tokens per layer and KV head on average, window included
+    std::optional<int> window;      // tokens
+    std::optional<double> tau1, tau2, gamma;
+    std::optional<int> pool;
+    std::optional<int> sinks;
+    std::optional<bool> cascade;
+    std::optional<std::string> observe, score, share, rounding, decode, stats;
+    std::optional<std::int64_t> seed;  // of share: random
+};
+
+struct RunConfig {
+    struct Model {
+        std::string path;
+        std::string dtype = "auto";  // auto | f32 | bf16 | f16: of weights in memory
+        int layers = 0;              // 0: all; else the first so many
+    } model;
+    std::string backend = "auto";  // auto | cpu | cuda
+    struct Parallel {
+        std::string tensor = "all";  // ranks per replica
+        std::string data = "auto";   // replicas
+    } parallel;
+    PolicyConfig policy;
+    struct Generation {
+        int max_new_tokens = 128;
+        double temperature = 0;
+        double top_p = 1;
+        std::int64_t seed = 0;
+        std::vector<std::string> stop;
+        bool ignore_eos = false;
+    } generation;
+    struct Engine {
+        int prefill_chunk = 2048;  // tokens
+        int max_batch = 8;
+        std::string page_tokens = "auto";
+        std::string kv_bytes = "auto";
+        std::string cache_dtype = "auto";     // auto | f32 | bf16
+        std::string residual_dtype = "auto";  // auto | f32 | bf16
+        std::string threads = "auto";         // per rank
+    } engine;
+    std::string chat = "auto";  // auto | none | a template's name
+    bool check = false;         // digests of budgets compared across ranks
+};
+
+// Reads a YAML file over `config`. Usage errors name file and line; an unknown key also the nearest known one.
+void apply_config_file(RunConfig& config, const std::string& path);
+// The same for text in memory; `name` is what messages call it.
+void apply_config_text(RunConfig& config, const std::string& text, const std::string& name);
+// `key.path=value`, as --set takes it; the value is YAML.
+void apply_setting(RunConfig& config, const std::string& assignment);
+// `value` as it stands, without YAML's rules for quotes and brackets: what flags take. `where` names it in messages.
+void apply_value(RunConfig& config, const std::string& key, const std::string& value, const std::string& where);
+
+// The number in a value that may also be a word: nothing for "auto" and "all". Bytes may carry a unit: "12GiB".
+std::optional<std::int64_t> number_in(const std::string& value);
+
+// Every key with its value; null where unset.
+nlohmann::json to_json(const RunConfig& config);
+
+// A key, and one line on it: meaning, what is allowed, default. For help and for docs.
+struct ConfigKey {
+    std::string path, help;
+};
+std::vector<ConfigKey> config_keys();
+
+// The text of configs/models/*.yaml is compiled in. Defaults that a known model has for this cache size: fills
+// tau1 and tau2 where they are unset (nearest cache size in log2; unknown models: 1, 1). Says what it chose.
+struct ModelDefaults {
+    std::string file;  // "configs/models/smollm2.yaml", or empty
+    double tau1 = 1, tau2 = 1;
+    int longest_prompt = 0;  // tokens, 0: the model's context
+};
+ModelDefaults model_defaults(const ModelConfig& model, int cache_size);
+
+}  // namespace cake

@@ -1,0 +1,134 @@
+#include "engine/decode.h"
+
+#include <algorithm>
+
+#include "engine/evict.h"
+
+namespace cake {
+namespace {
+
+template <typename T>
+Tensor upload_values(const Rank& rank, const std::vector<T>& values, Shape shape) {
+    Tensor out = rank.dev.tensor(dtype_of<T>, shape);
+    rank.dev.copy(rank.stream, out, View(const_cast<T*>(values.data()), dtype_of<T>, shape));
+    rank.dev.synchronize(rank.stream);  // `values` may die
+    return out;
+}
+
+}  // namespace
+
+DecodeBatch::DecodeBatch(const Rank& rank, const Model& model, const Policy& policy, Workspace& ws)
+    : rank_(rank), model_(model), policy_(policy), ws_(ws) {}
+
+void DecodeBatch::add(SequenceCache& cache, int prompt_tokens, std::span<const int> budgets) {
+    Member m{&cache, prompt_tokens - 1, {budgets.begin(), budgets.end()}, {}};
+    for (int l = 0; l < cache.n_layers(); ++l)
+        m.capacity.push_back(std::max(cache.length(l), m.budgets[std::size_t(l)] + policy_.window) + 1);
+    members_.push_back(std::move(m));
+    changed_ = true;
+}
+
+void DecodeBatch::remove(std::size_t index) {
+    members_.erase(members_.begin() + std::ptrdiff_t(index));
+    changed_ = true;
+}
+
+// A slot for the token that each layer of each sequence is about to take.
+void DecodeBatch::make_room() {
+    for (const Member& m : members_)
+        for (int l = 0; l < m.cache->n_layers(); ++l)
+            changed_ |= m.cache->resize(rank_.dev, rank_.stream, l, m.cache->length(l) + 1);
+}
+
+// Page tables, lengths and budgets for the kernels. Between changes the kernels keep lengths and positions themselves.
+void DecodeBatch::upload() {
+    const int L = model_.config.n_layers, B = int(members_.size());
+    std::size_t max_pages = 1;
+    for (const Member& m : members_)
+        for (int l = 0; l < L; ++l)
+            max_pages = std::max(max_pages, m.cache->pages(l).size());
+
+    std::vector<std::int32_t> tables(std::size_t(L * B) * max_pages, -1), lengths, budgets, positions;
+    std::vector<std::int64_t> prob_offsets, score_offsets;
+    std::int64_t rows = 0;  // floats of a head so far
+    for (int l = 0; l < L; ++l) {
+        for (int b = 0; b < B; ++b) {
+            const Member& m = members_[std::size_t(b)];
+            const auto pages = m.cache->pages(l);
+            std::copy(pages.begin(), pages.end(), tables.begin() + std::ptrdiff_t(std::size_t(l * B + b) * max_pages));
+            lengths.push_back(m.cache->length(l));
+            budgets.push_back(evicts() ? m.budgets[std::size_t(l)] : -1);
+            prob_offsets.push_back(evicts() ? rows * model_.shard.n_q() : -1);
+            score_offsets.push_back(evicts() ? rows * model_.shard.n_kv() : -1);
+            rows += evicts() ? m.capacity[std::size_t(l)] : 0;
+        }
+    }
+    for (const Member& m : members_)
+        positions.push_back(m.position);
+    CAKE_CHECK(rows * model_.shard.n_q() <= ws_.probs.shape()[0], "probability rows of {} floats, {} were planned", rows,
+               ws_.probs.shape()[0] / model_.shard.n_q());
+
+    const PagePool& pool = members_[0].cache->pool();
+    tables_ = upload_values(rank_, tables, {L, B, std::int64_t(max_pages)});
+    lengths_ = upload_values(rank_, lengths, {L, B});
+    budgets_ = upload_values(rank_, budgets, {L, B});
+    positions_ = upload_values(rank_, positions, {B});
+    prob_offsets_ = upload_values(rank_, prob_offsets, {L, B});
+    score_offsets_ = upload_values(rank_, score_offsets, {L, B});
+    kv_ = {pool.layout(), pool.slab(), tables_, lengths_, budgets_, positions_};
+    probs_ = {ws_.probs, prob_offsets_};
+    scores_ = {ws_.decode_scores, score_offsets_};
+    changed_ = false;
+}
+
+// What the kernels have done to lengths and pages, done to the books: the host never reads lengths back.
+void DecodeBatch::settle() {
+    for (Member& m : members_) {
+        ++m.position;
+        for (int l = 0; l < m.cache->n_layers(); ++l) {
+            const int length = m.cache->length(l) + 1;
+            const int most = m.budgets[std::size_t(l)] + policy_.window;
+            if (evicts() && length > most) {
+                m.cache->set_length(l, most);  // and a hole for the next token
+                changed_ |= m.cache->resize(rank_.dev, rank_.stream, l, most + 1);
+            } else {
+                m.cache->set_length(l, length);
+            }
+        }
+    }
+}
+
+Tensor DecodeBatch::step(std::span<const TokenId> tokens) {
+    CAKE_CHECK(tokens.size() == members_.size() && !tokens.empty(), "{} tokens for {} sequences", tokens.size(),
+               members_.size());
+    make_room();
+    if (changed_)
+        upload();
+    rank_.dev.begin_step(rank_.stream, kv_);
+
+    View x = embed(rank_, model_, tokens, ws_);  // [batch, d_model]
+    for (int l = 0; l < model_.config.n_layers; ++l)
+        decode_layer(rank_, model_, l, x, kv_, probs_, ws_);
+    Tensor logits = lm_head(rank_, model_, x, ws_);  // [batch, vocab]
+
+    // Attention has used the uncut cache, the new token included. Now one entry leaves for each that came, in all
+    // layers together: nothing reads them before the next step.
+    if (evicts()) {
+        auto t = rank_.time(Phase::Evict);
+        rank_.dev.decode_scores(rank_.stream, kv_, probs_, policy_.window, policy_.pool, scores_);
+        rank_.dev.decode_evict(rank_.stream, kv_, scores_, policy_.window, decode_order(policy_));
+    }
+    settle();
+    return logits;
+}
+
+std::int64_t decode_row_floats(const Policy& policy, int n_layers, int prompt_tokens) {
+    if (policy.decode == DecodeEvict::None)
+        return 0;
+    const std::int64_t L = n_layers;
+    if (!policy.evicts(prompt_tokens))
+        return L * (std::max(prompt_tokens, policy.cache_size) + 1);
+    return L * policy.prefix_budget() + L * (policy.window + 1);
+}
+
+}  // namespace cake

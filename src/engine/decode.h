@@ -1,0 +1,54 @@
+// Decoding: all sequences of a batch take one token together, each with its own length in every layer.
+#pragma once
+
+#include <span>
+#include <vector>
+
+#include "cache/sequence_cache.h"
+#include "model/layer.h"
+#include "policy/policy.h"
+
+namespace cake {
+
+// The sequences that decode together, and what kernels need to know of them, in device memory. One policy for all.
+class DecodeBatch {
+public:
+    DecodeBatch(const Rank& rank, const Model& model, const Policy& policy, Workspace& ws);
+
+    // `prompt_tokens` S; `budgets` by layer, what decoding keeps to (Cascade::budgets()). The cache must outlive its
+    // membership.
+    void add(SequenceCache& cache, int prompt_tokens, std::span<const int> budgets);
+    void remove(std::size_t index);
+    std::size_t size() const { return members_.size(); }
+
+    // Each sequence takes its token (position S, S + 1, ...). Returns the logits, host F32 [batch, vocab], equal on all
+    // ranks. Where the policy evicts while decoding, what is over budget + window leaves at the end of the step.
+    Tensor step(std::span<const TokenId> tokens);
+
+private:
+    struct Member {
+        SequenceCache* cache;
+        int position;                   // of the newest token
+        std::vector<int> budgets;       // by layer
+        std::vector<int> capacity;      // most entries a layer ever holds
+    };
+    bool evicts() const { return policy_.decode != DecodeEvict::None; }
+    void make_room();
+    void upload();
+    void settle();
+
+    Rank rank_;
+    const Model& model_;
+    Policy policy_;
+    Workspace& ws_;
+    std::vector<Member> members_;
+    bool changed_ = true;  // membership or pages differ from what the device knows
+    PagedBatch kv_;
+    RaggedRows probs_, scores_;
+    Tensor tables_, lengths_, budgets_, positions_, prob_offsets_, score_offsets_;
+};
+
+// Floats of one query head's probability rows over all layers of one sequence (WorkspaceSize::decode_rows).
+std::int64_t decode_row_floats(const Policy& policy, int n_layers, int prompt_tokens);
+
+}  // namespace cake

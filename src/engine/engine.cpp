@@ -1,0 +1,100 @@
+#include "engine/engine.h"
+
+#include <algorithm>
+
+#include "engine/decode.h"
+
+namespace cake {
+namespace {
+
+Shard my_shard(const PlanInput& plan, const Communicator& comm) {
+    CAKE_CHECK(plan.ranks == comm.size(), "planned for {} ranks, started on {}", plan.ranks, comm.size());
+    return shard_of(plan.model, comm.size(), comm.rank());
+}
+
+std::vector<LayerResult> layer_results(const Rank& rank, const Eviction& e) {
+    std::vector<LayerResult> out;
+    for (int l = 0; l < e.cache.n_layers(); ++l) {
+        LayerResult r;
+        r.seen = e.seen[std::size_t(l)];
+        r.kept = e.cache.length(l);
+        r.budget = e.cascade.evicts() ? e.cascade.budgets()[std::size_t(l)] : r.kept;
+        r.positions = e.cache.positions(rank.dev, rank.stream, l);
+        out.push_back(std::move(r));
+    }
+    return out;
+}
+
+}  // namespace
+
+Engine::Engine(Backend& dev, Communicator& comm, const Checkpoint& checkpoint, const PlanInput& plan,
+               const std::function<void(int)>& progress)
+    : dev_(dev), comm_(comm), plan_(plan),
+      model_(load_model(dev, checkpoint, plan.model, my_shard(plan, comm), plan.weights, progress)),
+      workspace_(dev, plan.model, model_.shard, workspace_size(plan)),
+      pool_(std::make_unique<PagePool>(dev, page_layout(plan, model_.shard), int(plan_rank(plan, comm.rank()).pages))),
+      load_s_(load_timer_.seconds()) {}
+
+Generation Engine::generate(const Request& request, const OnToken& on_token, const PrefillOptions& options) {
+    const int S = int(request.prompt.size());
+    CAKE_CHECK(S > 0 && S <= plan_.prompt, "a prompt of {} tokens, sized for {}", S, plan_.prompt);
+    const Policy& policy = plan_.policies.front();
+    const Rank rank{dev_, comm_, &prefill_times_};
+    const Rank decode_rank{dev_, comm_, &decode_times_};
+    Generation out;
+
+    Timer since_request;
+    SequenceCache cache(*pool_, plan_.model.n_layers);
+    std::vector<Eviction> evictions;
+    evictions.emplace_back(policy, plan_.model.n_layers, S, cache);
+    Tensor logits = prefill(rank, model_, request.prompt, evictions, workspace_, options);  // [1, vocab]
+    out.timings.prefill_s = since_request.seconds();
+    prefill_times_.total_s += out.timings.prefill_s;
+    out.evicted = evictions[0].cascade.evicts();
+    out.layers = layer_results(rank, evictions[0]);
+
+    // One rank samples and decides, so that no rounding can let ranks disagree.
+    DecodeBatch batch(decode_rank, model_, policy, workspace_);
+    batch.add(cache, S, evictions[0].cascade.budgets());
+    Sampler sampler(request.sampling);
+    const auto& eos = request.end_of_sequence;
+    Timer decoding, since_token;
+    for (out.finish_reason = "length"; int(out.tokens.size()) < request.max_new_tokens;) {
+        struct {
+            TokenId token;
+            std::int32_t stop;
+        } next{};
+        if (comm_.rank() == 0) {
+            auto t = decode_rank.time(Phase::Sampling);
+            next.token = sampler.sample(logits.span<float>());
+            next.stop = std::find(eos.begin(), eos.end(), next.token) != eos.end();
+        }
+        comm_.broadcast_bytes(std::as_writable_bytes(std::span(&next, 1)), 0);
+        if (out.tokens.empty() && out.timings.ttft_s == 0)
+            out.timings.ttft_s = since_request.seconds();
+        else
+            out.timings.inter_token_ms.push_back(1e3 * since_token.seconds());
+        since_token = Timer();
+        if (next.stop) {
+            out.finish_reason = "stop";
+            break;
+        }
+        out.tokens.push_back(next.token);
+        std::int32_t go_on = 1;
+        if (on_token && comm_.rank() == 0)
+            go_on = on_token(next.token);
+        if (on_token)
+            comm_.broadcast_bytes(std::as_writable_bytes(std::span(&go_on, 1)), 0);
+        if (!go_on) {
+            out.finish_reason = "stop";
+            break;
+        }
+        if (int(out.tokens.size()) < request.max_new_tokens)
+            logits = batch.step(std::span(&next.token, 1));
+    }
+    out.timings.decode_s = decoding.seconds();
+    decode_times_.total_s += out.timings.decode_s;
+    return out;
+}
+
+}  // namespace cake

@@ -1,0 +1,33 @@
+#include "engine/evict.h"
+
+#include "base/hash.h"
+
+namespace cake {
+
+View top_k(const Rank& rank, View score, int count, Workspace& ws) {
+    auto t = rank.time(Phase::Evict);
+    View keep = ws.keep.view().reshaped({score.dim(0), count});
+    rank.dev.top_k(rank.stream, score, keep);
+    return keep;
+}
+
+void keep_tokens(const Rank& rank, SequenceCache& cache, int l, const LayerKv& kv, int window, View keep) {
+    auto t = rank.time(Phase::Evict);
+    cache.store(rank.dev, rank.stream, l, kv.k, kv.v, window, keep);
+}
+
+void prepare_decoding(const Rank& rank, const Policy& policy, SequenceCache& cache) {
+    auto t = rank.time(Phase::Evict);
+    if (policy.decode != DecodeEvict::None)
+        cache.order(rank.dev, rank.stream, decode_order(policy));
+}
+
+void check_equal_on_all_ranks(const Rank& rank, std::span<const int> values, const char* what) {
+    const std::string mine = hex64(fnv1a(std::as_bytes(values)));
+    const auto all = rank.comm.gather_strings(mine);
+    for (std::size_t r = 0; r < all.size(); ++r)
+        if (all[r] != all[0])
+            throw Error(fmt::format("{} differ between rank 0 and rank {} ({} and {})", what, r, all[0], all[r]));
+}
+
+}  // namespace cake

@@ -1,0 +1,28 @@
+// The steps of eviction that prefill and decoding are written in.
+#pragma once
+
+#include <span>
+
+#include "cache/sequence_cache.h"
+#include "model/layer.h"
+#include "policy/policy.h"
+
+namespace cake {
+
+// The `count` best of each row, best first: I32 [n_kv, count].  score: F32 [n_kv, n].
+View top_k(const Rank& rank, View score, int count, Workspace& ws);
+
+// The cache keeps of layer l the last `window` tokens and `keep`.
+void keep_tokens(const Rank& rank, SequenceCache& cache, int l, const LayerKv& kv, int window, View keep);
+
+// After the last layer: order lists for policies that evict while decoding.
+void prepare_decoding(const Rank& rank, const Policy& policy, SequenceCache& cache);
+
+// Throws Error on every rank where `values` are not the same on all.
+void check_equal_on_all_ranks(const Rank& rank, std::span<const int> values, const char* what);
+
+inline DecodeOrder decode_order(const Policy& policy) {
+    return policy.decode == DecodeEvict::Official ? DecodeOrder::Official : DecodeOrder::Position;
+}
+
+}  // namespace cake

@@ -1,0 +1,130 @@
+#include "engine/plan.h"
+
+#include <algorithm>
+
+#include "engine/decode.h"
+
+namespace cake {
+
+int page_tokens(const PlanInput& in) {
+    if (in.page_tokens > 0)
+        return in.page_tokens;
+    for (const Policy& p : in.policies)
+        if (!p.keeps_everything() && p.cache_size < 512)
+            return 16;
+    return 64;
+}
+
+PageLayout page_layout(const PlanInput& in, const Shard& shard) {
+    return {shard.n_kv(), page_tokens(in), in.model.d_head, in.cache};
+}
+
+WorkspaceSize workspace_size(const PlanInput& in) {
+    WorkspaceSize z;
+    z.prompt = in.prompt;
+    z.chunk = std::min(in.chunk, in.prompt);
+    z.batch = in.batch;
+    z.cache_dtype = in.cache;
+    for (const Policy& p : in.policies) {
+        if (p.observe != Observe::Nothing)
+            z.window = std::max(z.window, p.window);
+        z.decode_rows = std::max(z.decode_rows, in.batch * decode_row_floats(p, in.model.n_layers, in.prompt));
+    }
+    return z;
+}
+
+std::int64_t pages_needed(const Policy& policy, int n_layers, int prompt, int new_tokens, const PageLayout& layout) {
+    const std::int64_t L = n_layers;
+    const bool grows = policy.decode == DecodeEvict::None;
+    if (!policy.evicts(prompt)) {
+        // Whole in prefill; while decoding an evicting policy brings it to C.
+        const std::int64_t most = grows ? prompt + new_tokens : std::max(prompt, policy.cache_size) + 1;
+        return L * layout.pages_for(most);
+    }
+    // Shares add up to T, rounded up to whole tokens in each layer at a stage; each layer has its window and, while
+    // decoding, one more slot or the new tokens; each ends in a page that may be nearly empty.
+    const std::int64_t slots = L * policy.prefix_budget() + L + L * (policy.window + (grows ? new_tokens : 1));
+    const std::int64_t shared = slots / layout.page_tokens + L;
+    const std::int64_t uncut = L * layout.pages_for(prompt);
+    if (!policy.cascade)
+        return std::max(uncut, shared);
+    return std::min(L * layout.pages_for(prompt + (grows ? new_tokens : 1)), shared);
+}
+
+RankPlan plan_rank(const PlanInput& in, int rank) {
+    RankPlan p;
+    p.shard = shard_of(in.model, in.ranks, rank);
+    p.weights = model_bytes(in.model, p.shard, in.weights);
+    const WorkspaceBytes work = workspace_bytes(in.model, p.shard, workspace_size(in));
+    p.residual = work.residual;
+    p.uncut_layer = work.uncut_layer;
+    p.workspace = work.other;
+    p.logits = work.logits;
+    const PageLayout layout = page_layout(in, p.shard);
+    for (const Policy& policy : in.policies)
+        p.pages += in.batch * pages_needed(policy, in.model.n_layers, in.prompt, in.new_tokens, layout);
+    p.kept_cache = std::size_t(p.pages) * layout.bytes();
+    p.kv_full = bytes_of(in.cache, 2 * std::int64_t(in.batch) * in.model.n_layers * (in.prompt + in.new_tokens) *
+                                       p.shard.n_kv() * in.model.d_head);
+    return p;
+}
+
+TrafficPlan plan_traffic(const PlanInput& in) {
+    TrafficPlan t;
+    if (in.ranks == 1)
+        return t;
+    const std::int64_t L = in.model.n_layers, S = in.prompt, row = in.model.d_model * std::int64_t(sizeof(float));
+    const std::int64_t chunk = std::min<std::int64_t>(in.chunk, S);
+    t.prefill_all_reduces = 1 + 2 * L * ((S + chunk - 1) / chunk);
+    t.prefill_all_reduce_bytes = (1 + 2 * L) * S * row;
+    for (const Policy& p : in.policies)
+        if (p.observe != Observe::Nothing && S > p.window)
+            t.statistics_bytes += L * 2 * std::int64_t(sizeof(double));
+    t.all_reduces_per_token = 1 + 2 * L;
+    t.all_reduce_bytes_per_token = (1 + 2 * L) * in.batch * row;
+    return t;
+}
+
+double prefill_flops(const ModelConfig& m, int prompt) {
+    const double S = prompt;
+    const double linear = double(m.n_layers) * (double(2 * m.n_heads + 2 * m.n_kv_heads) * m.d_head * m.d_model +
+                                                3.0 * m.d_model * m.d_ff);
+    const double attention = double(m.n_layers) * m.n_heads * m.d_head * (S + 1);  // 2 products of S/2 keys
+    return 2 * S * (linear + attention) + 2.0 * m.d_model * m.vocab;
+}
+
+nlohmann::json to_json(const RankPlan& p) {
+    auto range = [](Range r) { return nlohmann::json{r.begin, r.end}; };
+    return {{"rank", p.shard.rank},
+            {"kv_heads", range(p.shard.kv_heads)},
+            {"query_heads", range(p.shard.q_heads)},
+            {"mlp_columns", range(p.shard.ff)},
+            {"vocabulary", range(p.shard.vocab)},
+            {"weights_bytes", p.weights},
+            {"residual_bytes", p.residual},
+            {"uncut_layer_bytes", p.uncut_layer},
+            {"kept_cache_bytes", p.kept_cache},
+            {"workspace_bytes", p.workspace},
+            {"logits_bytes", p.logits},
+            {"total_bytes", p.total()},
+            {"kv_peak_bytes", p.kept_cache + p.uncut_layer},
+            {"kv_full_bytes", p.kv_full}};
+}
+
+nlohmann::json to_json(const TrafficPlan& t) {
+    return {{"prefill_all_reduces", t.prefill_all_reduces},
+            {"prefill_all_reduce_bytes", t.prefill_all_reduce_bytes},
+            {"statistics_bytes", t.statistics_bytes},
+            {"all_reduces_per_token", t.all_reduces_per_token},
+            {"all_reduce_bytes_per_token", t.all_reduce_bytes_per_token}};
+}
+
+std::string human_bytes(double bytes) {
+    const char* units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
+    int u = 0;
+    for (; bytes >= 1024 && u < 4; ++u)
+        bytes /= 1024;
+    return fmt::format("{:.{}f} {}", bytes, u == 0 ? 0 : 1, units[u]);
+}
+
+}  // namespace cake

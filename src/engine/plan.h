@@ -1,0 +1,68 @@
+// Bytes and messages of a run, computed before anything is loaded. The engine allocates by the same functions, so the
+// plan is what a run takes.
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <vector>
+
+#include "kernels/kv_pages.h"
+#include "model/model.h"
+#include "model/workspace.h"
+#include "policy/policy.h"
+
+namespace cake {
+
+struct PlanInput {
+    ModelConfig model;
+    std::vector<Policy> policies;  // all served by one prefill, each with its own cache
+    int ranks = 1;
+    int prompt = 1;      // tokens
+    int new_tokens = 0;
+    int batch = 1;       // sequences that are held at the same time
+    int chunk = 2048;    // tokens
+    int page_tokens = 0;  // 0: auto
+    DType weights = DType::F32;
+    DType cache = DType::F32;
+};
+
+// auto: 64 tokens, or 16 where a layer keeps fewer than 512 on average.
+int page_tokens(const PlanInput& input);
+PageLayout page_layout(const PlanInput& input, const Shard& shard);
+WorkspaceSize workspace_size(const PlanInput& input);
+
+// Most pages that one sequence of `prompt` + `new_tokens` tokens holds at any time under the policy, prefill and its
+// stages, the hole of each layer while decoding and the rounding to pages included.
+std::int64_t pages_needed(const Policy& policy, int n_layers, int prompt, int new_tokens, const PageLayout& layout);
+
+struct RankPlan {
+    Shard shard;
+    std::size_t weights = 0;
+    std::size_t residual = 0;     // [S, d_model]
+    std::size_t uncut_layer = 0;  // K and V of one whole layer
+    std::size_t kept_cache = 0;   // all pages
+    std::size_t workspace = 0;    // of a chunk, of the statistics, of decoding
+    std::size_t logits = 0;
+    std::size_t kv_full = 0;      // what the full cache would take instead
+    std::int64_t pages = 0;
+    std::size_t total() const { return weights + residual + uncut_layer + kept_cache + workspace + logits; }
+};
+RankPlan plan_rank(const PlanInput& input, int rank);
+
+// Messages of one request; payload bytes of one rank. Nothing crosses where there is one rank.
+struct TrafficPlan {
+    std::int64_t prefill_all_reduces = 0, prefill_all_reduce_bytes = 0;
+    std::int64_t statistics_bytes = 0;  // two doubles a layer and observing policy
+    std::int64_t all_reduces_per_token = 0, all_reduce_bytes_per_token = 0;  // of a decode step of `batch` sequences
+};
+TrafficPlan plan_traffic(const PlanInput& input);
+
+// Floating-point operations of a prefill (all ranks): 2 per multiply-add of linear layers and causal attention.
+double prefill_flops(const ModelConfig& model, int prompt);
+
+nlohmann::json to_json(const RankPlan& plan);
+nlohmann::json to_json(const TrafficPlan& plan);
+
+// "1.5 GiB"
+std::string human_bytes(double bytes);
+
+}  // namespace cake

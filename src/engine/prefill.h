@@ -1,0 +1,37 @@
+// The heart: a prompt passes through the model layer by layer, and each layer keeps what its share allows.
+#pragma once
+
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "cache/sequence_cache.h"
+#include "model/layer.h"
+#include "policy/cascade.h"
+#include "policy/observer.h"
+
+namespace cake {
+
+// One policy and the cache it fills. Activations do not depend on it, since attention uses the uncut layer: one prefill
+// serves many of these.
+struct Eviction {
+    Eviction(const Policy& p, int n_layers, int n_tokens, SequenceCache& c)
+        : policy(p), cascade(p, n_layers, n_tokens), cache(c) {}
+
+    Policy policy;
+    Cascade cascade;
+    SequenceCache& cache;
+    std::vector<std::optional<LayerPreference>> seen;  // by layer, where the policy observes
+};
+
+struct PrefillOptions {
+    bool check = false;                           // compare budgets over ranks at every layer
+    std::function<void(int layer, int tokens)> progress = {};  // tokens of this layer that have passed
+};
+
+// Passes `prompt` through every layer and leaves in each eviction's cache what its policy keeps, ready for decoding.
+// Returns the logits of the last position, host F32 [1, vocab], equal on every rank.
+Tensor prefill(const Rank& rank, const Model& model, std::span<const TokenId> prompt, std::span<Eviction> evictions,
+               Workspace& ws, const PrefillOptions& options = {});
+
+}  // namespace cake

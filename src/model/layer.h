@@ -1,0 +1,40 @@
+// A transformer block as a list of verbs, for a chunk of a prompt and for one token of each of a batch of sequences.
+#pragma once
+
+#include <functional>
+#include <span>
+
+#include "model/model.h"
+#include "model/rank.h"
+#include "model/workspace.h"
+
+namespace cake {
+
+// Keys (after RoPE) and values of a whole prompt in one layer, this rank's KV heads.
+struct LayerKv {
+    View k, v;  // [n_kv, S, d_head], cache dtype
+    int n_tokens() const { return int(k.dim(1)); }
+};
+
+// Called with each chunk's queries [c, n_q, d_head] (after RoPE) and the position of the first.
+using OnQueries = std::function<void(View q, int first)>;
+// Called after each chunk with the number of tokens that have passed.
+using OnTokens = std::function<void(int done)>;
+
+// Embeddings of the tokens. Returns ws.x, [ids, d_model]; the vocabulary's rows are spread over ranks, which sum.
+View embed(const Rank& rank, const Model& model, std::span<const TokenId> ids, Workspace& ws);
+
+// Passes the whole prompt x [S, d_model] through layer l, chunk by chunk, in place. The result lies in the scratch of
+// the workspace and is overwritten by the next layer.
+LayerKv forward_layer(const Rank& rank, const Model& model, int l, View x, Workspace& ws, const OnQueries& on_queries,
+                      const OnTokens& on_tokens = {});
+
+// Passes one token of each sequence, x [batch, d_model], through layer l, in place; keys and values join the cache.
+// Softmax rows are left in probs where it wants them.
+void decode_layer(const Rank& rank, const Model& model, int l, View x, const PagedBatch& kv, const RaggedRows& probs,
+                  Workspace& ws);
+
+// Logits of rows x [n, d_model]: host memory, F32 [n, vocab], equal on all ranks.
+Tensor lm_head(const Rank& rank, const Model& model, View x, Workspace& ws);
+
+}  // namespace cake

@@ -1,0 +1,188 @@
+#include "model/model.h"
+
+#include <algorithm>
+
+namespace cake {
+namespace {
+
+// Rows that are read and copied at a time: bounds the staging memory.
+constexpr std::int64_t staging_elements = 4 << 20;
+
+class Loader {
+public:
+    Loader(Backend& dev, const Checkpoint& checkpoint, DType dtype)
+        : dev_(dev), checkpoint_(checkpoint), dtype_(dtype) {}
+
+    // One tensor of the file, or slices of several one below the other.
+    struct Part {
+        std::string name;
+        Range rows, columns;
+    };
+
+    Tensor matrix(const std::vector<Part>& parts) {
+        std::int64_t rows = 0;
+        for (const Part& p : parts)
+            rows += p.rows.size();
+        Tensor out = dev_.tensor(dtype_, {rows, parts[0].columns.size()});
+        std::int64_t at = 0;
+        for (const Part& p : parts) {
+            read(p, out.view().rows(at, p.rows.size()));
+            at += p.rows.size();
+        }
+        return out;
+    }
+
+    Tensor vector(const std::vector<Part>& parts) {
+        std::int64_t n = 0;
+        for (const Part& p : parts)
+            n += p.rows.size();
+        Tensor out = dev_.tensor(DType::F32, {n});
+        std::int64_t at = 0;
+        for (const Part& p : parts) {
+            read(p, out.view().rows(at, p.rows.size()));
+            at += p.rows.size();
+        }
+        return out;
+    }
+
+private:
+    void read(const Part& p, View out) {
+        const std::int64_t width = std::max<std::int64_t>(out.shape().row_elements(), 1);
+        const std::int64_t step = std::max<std::int64_t>(staging_elements / width, 1);
+        for (std::int64_t r = 0; r < p.rows.size(); r += step) {
+            const std::int64_t n = std::min(step, p.rows.size() - r);
+            Tensor staged = Tensor::host(out.dtype(), out.shape().with_rows(n));
+            checkpoint_.read(p.name, {p.rows.begin + r, p.rows.begin + r + n}, p.columns, staged);
+            dev_.copy({}, out.rows(r, n), staged);
+            dev_.synchronize({});
+        }
+    }
+
+    Backend& dev_;
+    const Checkpoint& checkpoint_;
+    DType dtype_;
+};
+
+// Every tensor that a model of this configuration must have, with its shape in the file.
+struct Expected {
+    std::string name;
+    Shape shape;
+};
+
+std::vector<Expected> expected_tensors(const ModelConfig& c) {
+    const std::int64_t d = c.d_model, q = std::int64_t(c.n_heads) * c.d_head, kv = std::int64_t(c.n_kv_heads) * c.d_head;
+    std::vector<Expected> out{{"model.embed_tokens.weight", {c.vocab, d}}, {"model.norm.weight", {d}}};
+    if (!c.tied_head)
+        out.push_back({"lm_head.weight", {c.vocab, d}});
+    for (int l = 0; l < c.n_layers; ++l) {
+        const std::string p = fmt::format("model.layers.{}.", l);
+        out.push_back({p + "input_layernorm.weight", {d}});
+        out.push_back({p + "post_attention_layernorm.weight", {d}});
+        out.push_back({p + "self_attn.q_proj.weight", {q, d}});
+        out.push_back({p + "self_attn.k_proj.weight", {kv, d}});
+        out.push_back({p + "self_attn.v_proj.weight", {kv, d}});
+        out.push_back({p + "self_attn.o_proj.weight", {d, q}});
+        out.push_back({p + "mlp.gate_proj.weight", {c.d_ff, d}});
+        out.push_back({p + "mlp.up_proj.weight", {c.d_ff, d}});
+        out.push_back({p + "mlp.down_proj.weight", {d, c.d_ff}});
+        if (c.qkv_bias) {
+            out.push_back({p + "self_attn.q_proj.bias", {q}});
+            out.push_back({p + "self_attn.k_proj.bias", {kv}});
+            out.push_back({p + "self_attn.v_proj.bias", {kv}});
+        }
+    }
+    return out;
+}
+
+void check_tensors(const Checkpoint& checkpoint, const ModelConfig& config) {
+    for (const Expected& e : expected_tensors(config)) {
+        const TensorInfo* found = checkpoint.find(e.name);
+        if (!found)
+            throw usage_error("{}: tensor {} is missing; is this the whole model?", checkpoint.path(), e.name);
+        if (!(found->shape == e.shape))
+            throw usage_error("{}: tensor {} is {}, the configuration says {}", found->file, e.name, found->shape.str(),
+                              e.shape.str());
+    }
+}
+
+Range scaled(Range r, std::int64_t by) { return {r.begin * by, r.end * by}; }
+
+LayerWeights load_layer(Loader& load, const ModelConfig& c, const Shard& s, int l) {
+    const std::string p = fmt::format("model.layers.{}.", l);
+    const Range all{0, c.d_model}, one{0, 1};
+    const Range q = scaled(s.q_heads, c.d_head), kv = scaled(s.kv_heads, c.d_head);
+
+    LayerWeights w;
+    w.attn_norm = load.vector({{p + "input_layernorm.weight", all, one}});
+    w.qkv = load.matrix({{p + "self_attn.q_proj.weight", q, all},
+                         {p + "self_attn.k_proj.weight", kv, all},
+                         {p + "self_attn.v_proj.weight", kv, all}});
+    if (c.qkv_bias)
+        w.qkv_bias = load.vector({{p + "self_attn.q_proj.bias", q, one},
+                                  {p + "self_attn.k_proj.bias", kv, one},
+                                  {p + "self_attn.v_proj.bias", kv, one}});
+    w.out = load.matrix({{p + "self_attn.o_proj.weight", all, q}});
+    w.mlp_norm = load.vector({{p + "post_attention_layernorm.weight", all, one}});
+    w.gate_up = load.matrix({{p + "mlp.gate_proj.weight", s.ff, all}, {p + "mlp.up_proj.weight", s.ff, all}});
+    w.down = load.matrix({{p + "mlp.down_proj.weight", all, s.ff}});
+    return w;
+}
+
+}  // namespace
+
+std::size_t Model::weight_bytes() const {
+    std::size_t sum = embedding.bytes() + final_norm.bytes() + head.bytes() + inv_freq.bytes();
+    for (const LayerWeights& w : layers)
+        sum += w.attn_norm.bytes() + w.qkv.bytes() + w.qkv_bias.bytes() + w.out.bytes() + w.mlp_norm.bytes() +
+               w.gate_up.bytes() + w.down.bytes();
+    return sum;
+}
+
+DType weight_dtype(const ModelConfig& config, const std::string& requested) {
+    if (requested == "f32")
+        return DType::F32;
+    if (requested == "bf16")
+        return DType::BF16;
+    if (requested != "auto")
+        throw usage_error("model.dtype {} is not supported on this backend: auto, f32 or bf16", requested);
+    return config.dtype == DType::BF16 ? DType::BF16 : DType::F32;
+}
+
+std::size_t model_bytes(const ModelConfig& c, const Shard& s, DType dtype) {
+    const std::int64_t d = c.d_model;
+    const std::int64_t qkv_rows = std::int64_t(s.n_q() + 2 * s.n_kv()) * c.d_head;
+    const std::int64_t layer = qkv_rows * d + d * s.n_q() * c.d_head + 3 * d * s.ff.size();
+    const std::int64_t layer_f32 = 2 * d + (c.qkv_bias ? qkv_rows : 0);
+    const std::int64_t ends = s.vocab.size() * d * (c.tied_head ? 1 : 2);
+    return bytes_of(dtype, c.n_layers * layer + ends) +
+           bytes_of(DType::F32, c.n_layers * layer_f32 + d + c.d_head / 2);
+}
+
+Model load_model(Backend& dev, const Checkpoint& checkpoint, const ModelConfig& config, const Shard& shard, DType dtype,
+                 const std::function<void(int)>& progress) {
+    check_tensors(checkpoint, config);
+    Loader load(dev, checkpoint, dtype);
+    const Range all{0, config.d_model};
+
+    Model m;
+    m.config = config;
+    m.shard = shard;
+    m.weight_dtype = dtype;
+    m.embedding = load.matrix({{"model.embed_tokens.weight", shard.vocab, all}});
+    m.final_norm = load.vector({{"model.norm.weight", all, {0, 1}}});
+    if (!config.tied_head)
+        m.head = load.matrix({{"lm_head.weight", shard.vocab, all}});
+    std::vector<float> inv_freq = rope_inv_freq(config.rope, config.d_head);
+    const Shape pairs{std::int64_t(inv_freq.size())};
+    m.inv_freq = dev.tensor(DType::F32, pairs);
+    dev.copy({}, m.inv_freq, View(inv_freq.data(), DType::F32, pairs));
+    dev.synchronize({});
+    for (int l = 0; l < config.n_layers; ++l) {
+        m.layers.push_back(load_layer(load, config, shard, l));
+        if (progress)
+            progress(l + 1);
+    }
+    return m;
+}
+
+}  // namespace cake

@@ -1,0 +1,52 @@
+// A rank's share of a model's weights, in device memory.
+#pragma once
+
+#include <functional>
+#include <vector>
+
+#include "config/model_config.h"
+#include "io/checkpoint.h"
+#include "kernels/backend.h"
+#include "model/shard.h"
+
+namespace cake {
+
+// Shapes in terms of this rank's heads and columns; d = d_head.
+struct LayerWeights {
+    Tensor attn_norm;  // F32 [d_model]
+    Tensor qkv;        // [(n_q + 2 n_kv) d, d_model]: queries, keys, values
+    Tensor qkv_bias;   // F32 [(n_q + 2 n_kv) d], or empty
+    Tensor out;        // [d_model, n_q d]
+    Tensor mlp_norm;   // F32 [d_model]
+    Tensor gate_up;    // [2 ff, d_model]: gate, then up
+    Tensor down;       // [d_model, ff]
+};
+
+struct Model {
+    ModelConfig config;
+    Shard shard;
+    DType weight_dtype = DType::F32;
+    Tensor embedding;   // [vocab/R, d_model]
+    Tensor final_norm;  // F32 [d_model]
+    Tensor head;        // [vocab/R, d_model], empty where it is the embedding
+    Tensor inv_freq;    // F32 [d_head/2]
+    std::vector<LayerWeights> layers;
+
+    View lm_head() const { return head ? head.view() : embedding.view(); }
+    float rope_scale() const { return float(config.rope.attention_factor); }
+    std::size_t weight_bytes() const;
+};
+
+// In which dtype a model's matrices stay in memory: `requested` is auto, f32 or bf16. auto takes bf16 where the file
+// holds bf16, else f32, which is exact for every format.
+DType weight_dtype(const ModelConfig& config, const std::string& requested);
+
+// Bytes of load_model's result on this rank.
+std::size_t model_bytes(const ModelConfig& config, const Shard& shard, DType dtype);
+
+// Reads this rank's slices. Checks names and shapes against the configuration before anything large is read: usage
+// errors name file and tensor. `progress` is called with the layers read so far.
+Model load_model(Backend& dev, const Checkpoint& checkpoint, const ModelConfig& config, const Shard& shard, DType dtype,
+                 const std::function<void(int)>& progress = {});
+
+}  // namespace cake

@@ -1,0 +1,19 @@
+// What every step of the engine gets: where to compute, how to speak, and where to book the time.
+#pragma once
+
+#include "base/timer.h"
+#include "comm/communicator.h"
+#include "kernels/backend.h"
+
+namespace cake {
+
+struct Rank {
+    Backend& dev;
+    Communicator& comm;
+    PhaseTimes* times;
+    Stream stream{};
+
+    PhaseScope time(Phase phase) const { return PhaseScope(*times, phase); }
+};
+
+}  // namespace cake

@@ -1,0 +1,35 @@
+// Which part of a model a rank owns: pure functions of the model's numbers, the number of ranks and the rank.
+#pragma once
+
+#include "config/model_config.h"
+#include "io/checkpoint.h"
+
+namespace cake {
+
+// Half-open ranges. Query heads of different ranks are disjoint and cover the model; so do ff columns and vocabulary
+// rows. KV heads are dealt in contiguous runs whose sizes differ by at most one.
+struct Shard {
+    int rank = 0;
+    int ranks = 1;
+    Range kv_heads;
+    Range q_heads;
+    Range ff;     // MLP columns
+    Range vocab;  // rows of embedding and head
+
+    int n_kv() const { return int(kv_heads.size()); }
+    int n_q() const { return int(q_heads.size()); }
+    int group() const { return n_q() / n_kv(); }
+};
+
+// Largest number of ranks that can share this model.
+int max_ranks(const ModelConfig& model);
+
+// MLP columns are dealt so that the multiplications of a token, attention over `balance_tokens` keys included, differ
+// little between ranks: ranks with fewer heads take more columns.
+// Usage error where there are more ranks than max_ranks().
+Shard shard_of(const ModelConfig& model, int ranks, int rank);
+
+// The `part`-th of `parts` contiguous runs of 0..n whose sizes differ by at most one, larger ones first.
+Range even_run(std::int64_t n, int parts, int part);
+
+}  // namespace cake

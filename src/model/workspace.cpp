@@ -1,0 +1,62 @@
+#include "model/workspace.h"
+
+#include <algorithm>
+
+namespace cake {
+namespace {
+
+struct Row {
+    Tensor Workspace::*tensor;
+    std::size_t WorkspaceBytes::*part;
+    DType dtype;
+    Shape shape;
+};
+
+std::vector<Row> table(const ModelConfig& m, const Shard& s, const WorkspaceSize& z) {
+    using W = Workspace;
+    using B = WorkspaceBytes;
+    const std::int64_t n = std::max(std::min(z.chunk, z.prompt), z.batch);
+    const std::int64_t S = z.prompt, d = m.d_head, n_q = s.n_q(), n_kv = s.n_kv(), ff = s.ff.size();
+    const std::int64_t seen = z.window > 0 ? S : 0;
+    const DType f = DType::F32;
+    return {
+        {&W::x, &B::residual, f, {std::max<std::int64_t>(S, z.batch), m.d_model}},
+        {&W::normed, &B::other, f, {n, m.d_model}},
+        {&W::qkv, &B::other, f, {n, (n_q + 2 * n_kv) * d}},
+        {&W::q, &B::other, f, {n, n_q, d}},
+        {&W::attn, &B::other, f, {n, n_q * d}},
+        {&W::delta, &B::other, f, {n, m.d_model}},
+        {&W::gate_up, &B::other, f, {n, 2 * ff}},
+        {&W::act, &B::other, f, {n, ff}},
+        {&W::k, &B::uncut_layer, z.cache_dtype, {n_kv, S, d}},
+        {&W::v, &B::uncut_layer, z.cache_dtype, {n_kv, S, d}},
+        {&W::q_window, &B::other, f, {z.window, n_q, d}},
+        {&W::mean, &B::other, f, {n_q, seen}},
+        {&W::variance, &B::other, f, {n_q, seen}},
+        {&W::head_scores, &B::other, f, {n_q, seen}},
+        {&W::scores, &B::other, f, {n_kv, seen}},
+        {&W::keep, &B::other, DType::I32, {n_kv, seen}},
+        {&W::sums, &B::other, DType::F64, {2}},
+        {&W::ids, &B::other, DType::I32, {std::max<std::int64_t>(n, S)}},
+        {&W::logits, &B::logits, f, {z.batch, s.vocab.size()}},
+        {&W::all_logits, &B::logits, f, {std::int64_t(z.batch) * m.vocab}},
+        {&W::probs, &B::other, f, {n_q * z.decode_rows}},
+        {&W::decode_scores, &B::other, f, {n_kv * z.decode_rows}},
+    };
+}
+
+}  // namespace
+
+Workspace::Workspace(Backend& dev, const ModelConfig& model, const Shard& shard, const WorkspaceSize& z) : size(z) {
+    for (const Row& row : table(model, shard, z))
+        this->*row.tensor = dev.tensor(row.dtype, row.shape);
+}
+
+WorkspaceBytes workspace_bytes(const ModelConfig& model, const Shard& shard, const WorkspaceSize& size) {
+    WorkspaceBytes out;
+    for (const Row& row : table(model, shard, size))
+        out.*row.part += bytes_of(row.dtype, row.shape.elements());
+    return out;
+}
+
+}  // namespace cake

@@ -1,0 +1,64 @@
+// All memory that a rank computes in, beside weights and kept cache: sized once, from the plan.
+#pragma once
+
+#include <vector>
+
+#include "config/model_config.h"
+#include "kernels/backend.h"
+#include "model/shard.h"
+
+namespace cake {
+
+// What sizes a workspace.
+struct WorkspaceSize {
+    int prompt = 1;      // longest prompt, tokens
+    int chunk = 1;       // tokens of a prompt that pass through a block at a time
+    int batch = 1;       // sequences that decode together
+    int window = 0;      // largest observation window, 0: nothing observes
+    std::int64_t decode_rows = 0;  // floats of one query head's probability rows, over all layers and sequences
+    DType cache_dtype = DType::F32;
+};
+
+// n = rows of a block: the larger of chunk and batch. S = prompt.
+struct Workspace {
+    WorkspaceSize size;
+    // The block.
+    Tensor x;        // [S or batch, d_model] residual stream
+    Tensor normed;   // [n, d_model]
+    Tensor qkv;      // [n, (n_q + 2 n_kv) d_head]
+    Tensor q;        // [n, n_q, d_head]
+    Tensor attn;     // [n, n_q d_head]
+    Tensor delta;    // [n, d_model] what a half of the block adds to x
+    Tensor gate_up;  // [n, 2 ff]
+    Tensor act;      // [n, ff]
+    // The one uncut layer.
+    Tensor k, v;     // [n_kv, S, d_head] cache dtype
+    // Observation.
+    Tensor q_window;     // [window, n_q, d_head]
+    Tensor mean;         // [n_q, S]
+    Tensor variance;     // [n_q, S]
+    Tensor head_scores;  // [n_q, S]
+    Tensor scores;       // [n_kv, S]
+    Tensor keep;         // I32 [n_kv, S]
+    Tensor sums;         // F64 [2]
+    // Ends.
+    Tensor ids;         // I32 [n]
+    Tensor logits;      // [batch, vocab/R]
+    Tensor all_logits;  // [R parts of [batch, vocab/R]]
+    // Decoding with eviction.
+    Tensor probs;          // [n_q * decode_rows]
+    Tensor decode_scores;  // [n_kv * decode_rows]
+
+    Workspace(Backend& dev, const ModelConfig& model, const Shard& shard, const WorkspaceSize& size);
+};
+
+// Bytes by part, as reports and `plan` name them. Made by the same table that allocates.
+struct WorkspaceBytes {
+    std::size_t residual = 0;
+    std::size_t uncut_layer = 0;
+    std::size_t logits = 0;
+    std::size_t other = 0;
+};
+WorkspaceBytes workspace_bytes(const ModelConfig& model, const Shard& shard, const WorkspaceSize& size);
+
+}  // namespace cake

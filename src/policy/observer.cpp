@@ -1,0 +1,60 @@
+#include "policy/observer.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace cake {
+
+void Observer::see(View q, int first) {
+    const std::int64_t w = std::min(ws_.size.window, n_tokens_);
+    const std::int64_t window_begin = n_tokens_ - w;
+    const std::int64_t begin = std::max<std::int64_t>(window_begin, first);
+    const std::int64_t end = first + q.dim(0);
+    if (begin < end)
+        rank_.dev.copy(rank_.stream, ws_.q_window.view().rows(begin - window_begin, end - begin),
+                       q.rows(begin - first, end - begin));
+}
+
+// Policies of one run share the pass over the keys where they look through the same window.
+void Observer::observe(const Policy& policy, const LayerKv& kv) {
+    const std::pair wanted{policy.window, policy.stats};
+    if (observed_ == wanted)
+        return;
+    auto t = rank_.time(Phase::Observe);
+    const std::int64_t w = policy.window, n_q = ws_.q.shape()[1], n = n_tokens_ - w;
+    const std::int64_t held = std::min(ws_.size.window, n_tokens_);
+    rank_.dev.window_moments(rank_.stream, ws_.q_window.view().rows(held - w, w), kv.k, n_tokens_, policy.stats,
+                             ws_.mean.view().reshaped({n_q, n}), ws_.variance.view().reshaped({n_q, n}), ws_.sums);
+    observed_ = wanted;
+}
+
+std::optional<LayerPreference> Observer::preference(const Policy& policy, const LayerKv& kv) {
+    if (!sees_something(policy))
+        return {};
+    observe(policy, kv);
+    double sums[2];
+    rank_.dev.copy(rank_.stream, View(sums, DType::F64, {2}), ws_.sums);
+    rank_.dev.synchronize(rank_.stream);
+    {
+        auto t = rank_.time(Phase::AllReduce);
+        rank_.comm.sum(sums);
+    }
+    const double H = std::max(sums[0], 0.0), V = std::max(sums[1], 0.0);
+    return LayerPreference{H, V, std::pow(H, 1 / policy.tau1) * std::pow(V, 1 / policy.tau2)};
+}
+
+View Observer::scores(const Policy& policy, const LayerKv& kv) {
+    const std::int64_t n_q = ws_.q.shape()[1], n_kv = kv.k.dim(0), n = n_tokens_ - policy.window;
+    if (!policy.evicts(n_tokens_))
+        return ws_.scores.view().reshaped({n_kv, 0});
+    observe(policy, kv);
+    auto t = rank_.time(Phase::Observe);
+    View per_head = ws_.head_scores.view().reshaped({n_q, n});
+    View score = ws_.scores.view().reshaped({n_kv, n});
+    rank_.dev.column_scores(rank_.stream, ws_.mean.view().reshaped({n_q, n}), ws_.variance.view().reshaped({n_q, n}),
+                            policy.score, float(policy.gamma), policy.pool, per_head);
+    rank_.dev.group_mean(rank_.stream, per_head, float(n_q / n_kv), score);
+    return score;
+}
+
+}  // namespace cake

@@ -1,0 +1,115 @@
+#include "policy/policy.h"
+
+#include <algorithm>
+
+namespace cake {
+namespace {
+
+// The rows. A cell that a row does not name is Policy's default.
+const std::vector<Policy>& table() {
+    static const std::vector<Policy> rows{
+        {.name = "full"},
+        // Qin et al., ICLR 2025 (arXiv 2503.12491), and the official repository's parameters.
+        {.name = "cake",
+         .observe = Observe::Window,
+         .score = ColumnScore::MeanPlusVariance,
+         .share = Share::Preference,
+         .decode = DecodeEvict::Position,
+         .cache_size = 1024,
+         .window = 32,
+         .pool = 5,
+         .gamma = 200},
+    };
+    return rows;
+}
+
+template <typename Enum>
+using Names = std::vector<std::pair<std::string, Enum>>;
+
+// Sets `cell` from the configuration's word for it, where there is one.
+template <typename Enum>
+void set(Enum& cell, const std::optional<std::string>& word, const char* key, const Names<Enum>& names) {
+    if (!word)
+        return;
+    std::string known;
+    for (const auto& [name, value] : names) {
+        if (name == *word) {
+            cell = value;
+            return;
+        }
+        known += (known.empty() ? "" : ", ") + name;
+    }
+    throw usage_error("policy.{} is {}; it can be {}", key, *word, known);
+}
+
+template <typename T, typename U>
+void set(T& cell, const std::optional<U>& value) {
+    if (value)
+        cell = T(*value);
+}
+
+void check(const Policy& p) {
+    if (p.keeps_everything())
+        return;
+    if (p.window < 1)
+        throw usage_error("policy.window is {}; at least one token must observe", p.window);
+    if (p.observe == Observe::Window && p.score != ColumnScore::Mean && p.window < 2)
+        throw usage_error("policy.window is {}; a variance needs at least 2", p.window);
+    if (p.cache_size <= p.window)
+        throw usage_error("policy.cache_size is {}, which the window of {} tokens fills: take a larger cache size or a "
+                          "smaller window",
+                          p.cache_size, p.window);
+    if (p.pool < 1 || p.pool % 2 == 0)
+        throw usage_error("policy.pool is {}; it must be odd and at least 1", p.pool);
+    if (!(p.tau1 > 0) || !(p.tau2 > 0))
+        throw usage_error("policy.tau1 is {}, policy.tau2 {}; both must be above 0", p.tau1, p.tau2);
+}
+
+}  // namespace
+
+std::vector<std::string> policy_names() {
+    std::vector<std::string> names;
+    for (const Policy& row : table())
+        names.push_back(row.name);
+    return names;
+}
+
+Policy make_policy(const PolicyConfig& c, const ModelConfig& model) {
+    const auto row = std::find_if(table().begin(), table().end(), [&](const Policy& p) { return p.name == c.name; });
+    if (row == table().end())
+        throw usage_error("policy {} is unknown; there are: {}", c.name, fmt::join(policy_names(), ", "));
+    Policy p = *row;
+    set(p.observe, c.observe, "observe", {{"nothing", Observe::Nothing}, {"window", Observe::Window}});
+    set(p.score, c.score, "score",
+        {{"mean", ColumnScore::Mean},
+         {"variance", ColumnScore::Variance},
+         {"mean+variance", ColumnScore::MeanPlusVariance},
+         {"product", ColumnScore::Product}});
+    set(p.share, c.share, "share",
+        {{"everything", Share::Everything}, {"uniform", Share::Uniform}, {"preference", Share::Preference}});
+    set(p.rounding, c.rounding, "rounding", {{"exact", Rounding::Exact}, {"official", Rounding::Official}});
+    set(p.decode, c.decode, "decode",
+        {{"none", DecodeEvict::None}, {"position", DecodeEvict::Position}, {"official", DecodeEvict::Official}});
+    set(p.stats, c.stats, "stats", {{"f32", DType::F32}, {"model", model.dtype}});
+    if (is_quantized(p.stats))
+        p.stats = DType::F32;
+    set(p.cascade, c.cascade);
+    set(p.cache_size, c.cache_size);
+    set(p.window, c.window);
+    set(p.pool, c.pool);
+    set(p.gamma, c.gamma);
+    if (p.keeps_everything()) {  // nothing to observe, nothing to evict, whatever the other cells say
+        p.observe = Observe::Nothing;
+        p.decode = DecodeEvict::None;
+        p.window = 0;
+        p.cache_size = 0;
+        return p;
+    }
+    const ModelDefaults defaults = model_defaults(model, p.cache_size);
+    p.tau1 = c.tau1.value_or(defaults.tau1);
+    p.tau2 = c.tau2.value_or(defaults.tau2);
+    check(p);
+    return p;
+}
+
+}  // namespace cake

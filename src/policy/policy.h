@@ -1,0 +1,46 @@
+// A policy is a row of a table: what it observes, how an old token is scored, how layers share the budget, what decoding
+// does. Every cell can be set in the configuration, so an ablation is a configuration. See docs/policies.md.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "config/model_config.h"
+#include "config/run_config.h"
+#include "kernels/backend.h"
+
+namespace cake {
+
+enum class Observe { Nothing, Window };                // which queries look at the prompt
+enum class Share { Everything, Uniform, Preference };  // how layers share the budget
+enum class Rounding { Exact, Official };               // policy/share.h
+enum class DecodeEvict { None, Position, Official };   // which token leaves at each new one
+
+struct Policy {
+    std::string name = "full";
+    Observe observe = Observe::Nothing;
+    ColumnScore score = ColumnScore::MeanPlusVariance;
+    Share share = Share::Everything;
+    Rounding rounding = Rounding::Exact;
+    DecodeEvict decode = DecodeEvict::None;
+    bool cascade = true;      // cut after every layer, else once after the last
+    int cache_size = 0;       // C: tokens per layer and KV head on average, window included; 0: no limit
+    int window = 0;           // w: the last tokens, which observe and are never evicted
+    int pool = 1;             // width of the average pool over positions, odd
+    double tau1 = 1, tau2 = 1;  // preference = H^(1/tau1) * V^(1/tau2)
+    double gamma = 0;         // weight of the variance in a token's score
+    DType stats = DType::F32;  // probabilities are rounded to this before the statistics
+
+    bool keeps_everything() const { return share == Share::Everything; }
+    // The official rule: a prompt that hardly exceeds the cache stays whole.
+    bool evicts(int n_tokens) const { return !keeps_everything() && n_tokens > cache_size + window; }
+    int prefix_budget() const { return cache_size - window; }  // C - w
+};
+
+// The row of config.name with the configuration's cells laid over it; tau from the model's defaults where unset.
+// Usage errors: an unknown name, C <= w, an even pool, ...
+Policy make_policy(const PolicyConfig& config, const ModelConfig& model);
+
+std::vector<std::string> policy_names();
+
+}  // namespace cake

@@ -1,0 +1,112 @@
+// The cases over MPI, and World's agreement about start-up. Runs under mpirun with 2 and with 3 ranks.
+#include <climits>
+#include <cstdlib>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "base/log.h"
+#include "comm/communicator_cases.h"
+#include "comm/mpi.h"
+#include "mpi_main.h"
+
+namespace cake {
+namespace {
+
+class MpiCommunicatorTest : public testing::TestWithParam<NamedCase> {};
+
+TEST_P(MpiCommunicatorTest, Keeps) { GetParam().run(test_world().comm()); }
+
+INSTANTIATE_TEST_SUITE_P(Contract, MpiCommunicatorTest, testing::ValuesIn(kCommunicatorCases),
+                         [](const auto& info) { return info.param.name; });
+
+// As if MPI could count to 1000 only: messages are cut as those beyond 2^31 are.
+class CutMessages : public testing::TestWithParam<NamedCase> {};
+
+TEST_P(CutMessages, Keep) {
+    MPI_Comm copy = MPI_COMM_NULL;
+    ASSERT_EQ(MPI_Comm_dup(MPI_COMM_WORLD, &copy), MPI_SUCCESS);
+    MpiCommunicator comm(copy, 1000);
+    GetParam().run(comm);
+}
+
+INSTANTIATE_TEST_SUITE_P(Contract, CutMessages, testing::ValuesIn(kCommunicatorCases),
+                         [](const auto& info) { return info.param.name; });
+
+TEST(MpiCommunicator, ReportsCallRankAndHost) {
+    MPI_Comm copy = MPI_COMM_NULL;
+    ASSERT_EQ(MPI_Comm_dup(MPI_COMM_WORLD, &copy), MPI_SUCCESS);
+    MpiCommunicator comm(copy, INT_MAX);
+    float x = 0;
+    // More bytes than the root sends: MPI says "truncated" on the others, which nobody waits for.
+    const auto bytes = std::as_writable_bytes(std::span(&x, 1));
+    try {
+        comm.broadcast_bytes(comm.rank() == 0 ? bytes : bytes.first(1), 0);
+        EXPECT_EQ(comm.rank(), 0);
+    } catch (const Error& error) {
+        EXPECT_THAT(error.what(), testing::StartsWith(fmt::format("rank {} on {}: MPI_Bcast(",
+                                                                  comm.rank(), host_name())));
+        EXPECT_THAT(error.what(), testing::HasSubstr("mpi.cpp:"));
+    }
+}
+
+TEST(World, KnowsTheRanksOfThisHost) {
+    World& world = test_world();
+    EXPECT_EQ(world.size(), std::atoi(std::getenv("OMPI_COMM_WORLD_SIZE")));
+    EXPECT_EQ(world.host(), host_name());
+    EXPECT_EQ(world.local_rank(), std::atoi(std::getenv("OMPI_COMM_WORLD_LOCAL_RANK")));
+    EXPECT_EQ(world.local_size(), std::atoi(std::getenv("OMPI_COMM_WORLD_LOCAL_SIZE")));
+}
+
+// What agree() threw here: its text and its code.
+std::pair<std::string, ExitCode> outcome(const std::function<void()>& step) {
+    try {
+        test_world().agree(step);
+    } catch (const Error& error) {
+        EXPECT_TRUE(test_world().failed_together());
+        return {error.what(), error.code()};
+    }
+    EXPECT_FALSE(test_world().failed_together());
+    return {"", ExitCode::Done};
+}
+
+TEST(World, AgreesThatAllIsWell) {
+    int steps = 0;
+    EXPECT_EQ(outcome([&] { ++steps; }).first, "");
+    EXPECT_EQ(steps, 1);
+}
+
+TEST(World, TellsAllRanksOfTheOneThatFailed) {
+    const int last = test_world().size() - 1;
+    const auto [message, code] = outcome([&] {
+        if (test_world().rank() == last)
+            throw usage_error("no such file: model.gguf");
+    });
+    EXPECT_EQ(message, fmt::format("rank {} on {}: no such file: model.gguf", last, host_name()));
+    EXPECT_EQ(code, ExitCode::Usage);
+}
+
+TEST(World, SaysWithoutARankWhatAllRanksSay) {
+    const auto [message, code] = outcome([] { throw usage_error("no such file: model.gguf"); });
+    EXPECT_EQ(message, "no such file: model.gguf");
+    EXPECT_EQ(code, ExitCode::Usage);
+}
+
+TEST(World, TakesTheLowestRanksWordWhereFailuresDiffer) {
+    const auto [message, code] = outcome([] {
+        if (test_world().rank() == 0)
+            throw std::runtime_error("rank 0's");
+        throw usage_error("the others'");
+    });
+    EXPECT_EQ(message, fmt::format("rank 0 on {}: rank 0's", host_name()));
+    EXPECT_EQ(code, ExitCode::Failed);
+}
+
+TEST(World, SpeaksOnAfterAFailureThatItAgreedOn) {
+    EXPECT_NE(outcome([] { throw 42; }).first, "");
+    EXPECT_EQ(outcome([] {}).first, "");
+    adds_messages_of_any_length(test_world().comm());
+}
+
+}  // namespace
+}  // namespace cake

@@ -1,0 +1,115 @@
+// A rank that fails ends all, soon, with one message and the right exit code, as a shell sees it.
+#include <array>
+#include <cstdio>
+#include <cstdlib>
+#include <string>
+#include <sys/wait.h>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "base/log.h"
+#include "base/timer.h"
+
+namespace cake {
+namespace {
+
+using testing::HasSubstr;
+using testing::Not;
+
+struct Ended {
+    int exit_code = -1;
+    std::string output;  // of stdout and stderr
+    double seconds = 0;
+};
+
+Ended shell(const std::string& command) {
+    Ended ended;
+    const Timer timer;
+    FILE* pipe = popen(("exec 2>&1; " + command).c_str(), "r");
+    std::array<char, 4096> buffer;
+    while (const std::size_t n = std::fread(buffer.data(), 1, buffer.size(), pipe))
+        ended.output.append(buffer.data(), n);
+    const int status = pclose(pipe);
+    ended.exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+    ended.seconds = timer.seconds();
+    return ended;
+}
+
+const std::string kProgram = CAKE_COMM_START_UP;
+
+Ended on_three_ranks(const std::string& how) {
+    const char* mpiexec = std::getenv("CAKE_MPIEXEC");
+    // orte_execute_quiet: mpirun itself does not comment on exit codes.
+    return shell(
+        "OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_mpi_yield_when_idle=1 "
+        "OMPI_MCA_hwloc_base_binding_policy=none OMPI_MCA_orte_execute_quiet=1 timeout 60 " +
+        std::string(mpiexec ? mpiexec : "mpirun") + " --oversubscribe -n 3 " + kProgram + " '" +
+        how + "'");
+}
+
+class StartUp : public testing::Test {
+protected:
+    void SetUp() override {
+        if (std::string(CAKE_SANITIZE) == "thread")
+            GTEST_SKIP() << "MPI does not run under ThreadSanitizer";
+    }
+};
+
+TEST_F(StartUp, EndsWellWhereNobodyFails) {
+    const Ended ended = on_three_ranks("nobody fails");
+    EXPECT_EQ(ended.exit_code, 0);
+    EXPECT_EQ(ended.output, "");
+}
+
+TEST_F(StartUp, EndsAllRanksWithOneMessageWhereOneFails) {
+    const Ended ended = on_three_ranks("one fails");
+    EXPECT_EQ(ended.exit_code, 2);
+    EXPECT_EQ(ended.output,
+              "cake: error: rank 2 on " + host_name() + ": no such file: model.gguf\n");
+    EXPECT_LT(ended.seconds, 5);
+}
+
+TEST_F(StartUp, EndsAllRanksWithOneMessageWhereAllFail) {
+    const Ended ended = on_three_ranks("all fail");
+    EXPECT_EQ(ended.exit_code, 2);
+    EXPECT_EQ(ended.output, "cake: error: no such file: model.gguf\n");
+    EXPECT_LT(ended.seconds, 5);
+}
+
+TEST_F(StartUp, EndsRanksThatWaitForOneThatFailsLater) {
+    const Ended ended = on_three_ranks("one fails later");
+    EXPECT_EQ(ended.exit_code, 1);
+    EXPECT_THAT(ended.output,
+                HasSubstr("[rank 2 " + host_name() + "] cake: error: out of memory\n"));
+    EXPECT_LT(ended.seconds, 5);
+}
+
+TEST_F(StartUp, EndsRanksThatWaitForOneWhoseWorldIsUnwound) {
+    const Ended ended = on_three_ranks("one unwinds");
+    EXPECT_EQ(ended.exit_code, 1);
+    EXPECT_LT(ended.seconds, 5);
+}
+
+TEST_F(StartUp, EndsRanksThatWaitForOneThatIsKilled) {
+    const Ended ended = on_three_ranks("one is killed");
+    EXPECT_EQ(ended.exit_code, 134);
+    EXPECT_LT(ended.seconds, 10);
+}
+
+TEST_F(StartUp, IsOneRankWithoutALauncher) {
+    EXPECT_EQ(shell(kProgram + " 'nobody fails'").exit_code, 0);
+    const Ended ended = shell(kProgram + " 'one fails'");
+    EXPECT_EQ(ended.exit_code, 2);
+    EXPECT_EQ(ended.output, "cake: error: no such file: model.gguf\n");
+}
+
+TEST_F(StartUp, RefusesToBeOneOfManySlurmTasksThatDoNotKnowEachOther) {
+    const Ended ended = shell("SLURM_STEP_NUM_TASKS=4 " + kProgram + " 'nobody fails'");
+    EXPECT_EQ(ended.exit_code, 2);
+    EXPECT_THAT(ended.output, HasSubstr("srun --mpi=pmix"));
+    EXPECT_EQ(shell("SLURM_STEP_NUM_TASKS=1 " + kProgram + " 'nobody fails'").exit_code, 0);
+}
+
+}  // namespace
+}  // namespace cake

@@ -1,0 +1,120 @@
+#include <limits>
+
+#include "support/backends.h"
+#include "support/near.h"
+#include "support/reference_block.h"
+
+namespace cake {
+namespace {
+
+struct Heads {
+    std::int64_t n_q, n_kv, d_head;
+};
+
+class Attention : public OnEachBackend {
+protected:
+    // Queries of positions first .. S in chunks of at most `chunk`, over keys 0 .. S. q: [S - first, n_q, d_head];
+    // k, v: [n_kv, capacity, d_head], where rows from S on hold NaN: nothing may read them.
+    std::vector<float> run(const Heads& heads, std::span<const float> q, std::span<const float> k,
+                           std::span<const float> v, std::int64_t first, std::int64_t chunk,
+                           DType dtype) {
+        const auto [n_q, n_kv, d] = heads;
+        const std::int64_t n = std::int64_t(q.size()) / (n_q * d), S = first + n, capacity = S + 5;
+        const auto with_room = [&](std::span<const float> x) {
+            std::vector<float> out(std::size_t(n_kv * capacity * d),
+                                   std::numeric_limits<float>::quiet_NaN());
+            for (std::int64_t h = 0; h < n_kv; ++h)
+                std::copy_n(x.begin() + h * S * d, S * d, out.begin() + h * capacity * d);
+            return upload(dev(), out, {n_kv, capacity, d}, dtype);
+        };
+        const Tensor q_dev = upload(dev(), q, {n, n_q, d}, activations());
+        const Tensor k_dev = with_room(k), v_dev = with_room(v);
+        const Tensor out = dev().tensor(activations(), {n, n_q, d});
+        for (std::int64_t i = 0; i < n; i += chunk) {
+            const std::int64_t here = std::min(chunk, n - i);
+            dev().attention(stream, q_dev.view().rows(i, here), k_dev, v_dev, first + i,
+                            out.view().rows(i, here));
+        }
+        return download_floats(dev(), out);
+    }
+
+    Tolerance tolerance() const {
+        return {.abs = 1e-5 + rounding(activations()), .rel = 1e-5 + 4 * rounding(activations())};
+    }
+};
+CAKE_ON_EACH_BACKEND(Attention);
+
+constexpr std::int64_t kWhole = std::numeric_limits<std::int64_t>::max();
+
+TEST_P(Attention, AgreesWithTheReference) {
+    // Group sizes of 1, 3 and 7; heads of every width that models have; keys below, at and above block borders.
+    for (const Heads& heads : {Heads{2, 2, 64}, Heads{9, 3, 64}, Heads{7, 1, 40}, Heads{4, 2, 128},
+                               Heads{1, 1, 256}, Heads{4, 1, 8}})
+        for (const DType dtype : {DType::F32, DType::BF16})
+            for (const std::int64_t S : {1, 2, 31, 64, 65, 150}) {
+                SCOPED_TRACE(fmt::format("{} over {} heads of {}, {} tokens, {}", heads.n_q,
+                                         heads.n_kv, heads.d_head, S, name(dtype)));
+                const auto q = random_values(S * heads.n_q * heads.d_head, 1, activations());
+                const auto k = random_values(S * heads.n_kv * heads.d_head, 2, dtype);
+                const auto v = random_values(S * heads.n_kv * heads.d_head, 3, dtype);
+                const auto want =
+                    reference::attention(q, k, v, 0, std::size_t(S), std::size_t(heads.n_q),
+                                         std::size_t(heads.n_kv), std::size_t(heads.d_head));
+                EXPECT_THAT(run(heads, q, k, v, 0, kWhole, dtype), NearTo(want, tolerance()));
+            }
+}
+
+TEST_P(Attention, GivesTheSameBitsHoweverThePromptIsCut) {
+    constexpr Heads heads{6, 2, 64};
+    constexpr std::int64_t S = 203;
+    const auto q = random_values(S * heads.n_q * heads.d_head, 1, activations());
+    const auto k = random_values(S * heads.n_kv * heads.d_head, 2),
+               v = random_values(S * heads.n_kv * heads.d_head, 3);
+    for (const DType dtype : {DType::F32, DType::BF16}) {
+        const auto whole = run(heads, q, k, v, 0, kWhole, dtype);
+        for (const std::int64_t chunk : {1, 7, 64, 202})
+            EXPECT_EQ(run(heads, q, k, v, 0, chunk, dtype), whole)
+                << "chunks of " << chunk << ", " << name(dtype);
+    }
+}
+
+TEST_P(Attention, StartsAnywhereInThePrompt) {
+    constexpr Heads heads{3, 1, 32};
+    constexpr std::int64_t S = 130, first = 77;
+    const auto q = random_values((S - first) * heads.n_q * heads.d_head, 1, activations());
+    const auto k = random_values(S * heads.d_head, 2), v = random_values(S * heads.d_head, 3);
+    const auto want = reference::attention(q, k, v, first, S - first, 3, 1, 32);
+    EXPECT_THAT(run(heads, q, k, v, first, kWhole, DType::F32), NearTo(want, tolerance()));
+}
+
+// Scores of +-1000: e^1000 is no float, and the largest of them comes last.
+TEST_P(Attention, SurvivesScoresOfAnySize) {
+    constexpr std::int64_t S = 140, d = 16;
+    auto q = random_values(S * d, 1, activations()), k = random_values(S * d, 2),
+         v = random_values(S * d, 3);
+    for (std::int64_t i = 0; i < S; ++i)
+        for (std::int64_t c = 0; c < d; ++c) {
+            q[std::size_t(i * d + c)] = 16;
+            k[std::size_t(i * d + c)] = 16 * (float(i) / S * 2 - 1);
+        }
+    const auto want = reference::attention(q, k, v, 0, S, 1, 1, d);
+    EXPECT_THAT(run({1, 1, d}, q, k, v, 0, kWhole, DType::F32),
+                NearTo(want, {.abs = 2e-3, .rel = 2e-3 + 4 * rounding(activations())}));
+}
+
+TEST_P(Attention, GivesTheFirstTokenItsOwnValue) {
+    constexpr std::int64_t d = 64;
+    const auto q = random_values(d, 1, activations()), k = random_values(d, 2),
+               v = random_values(d, 3, activations());
+    EXPECT_EQ(run({1, 1, d}, q, k, v, 0, kWhole, DType::F32), v);
+}
+
+TEST_P(Attention, RefusesHeadsThatItCannotTile) {
+    const Tensor q = dev().tensor(activations(), {1, 1, 12}),
+                 out = dev().tensor(activations(), {1, 1, 12});
+    const Tensor k = dev().tensor(DType::F32, {1, 4, 12}), v = dev().tensor(DType::F32, {1, 4, 12});
+    EXPECT_THROW(dev().attention(stream, q, k, v, 0, out), Error);
+}
+
+}  // namespace
+}  // namespace cake

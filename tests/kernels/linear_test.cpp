@@ -1,0 +1,81 @@
+#include <tuple>
+
+#include "support/backends.h"
+#include "support/near.h"
+#include "support/reference_block.h"
+
+namespace cake {
+namespace {
+
+class Linear : public OnEachBackend {
+protected:
+    // Rows of x one after the other: n x in, weights out x in, of dtype.
+    std::vector<float> run(std::span<const float> x, std::span<const float> weight,
+                           std::span<const float> bias, std::int64_t n, std::int64_t in,
+                           std::int64_t n_out, DType dtype) {
+        const Tensor x_dev = upload(dev(), x, {n, in}, activations());
+        const Tensor w_dev = upload(dev(), weight, {n_out, in}, dtype);
+        const Tensor b_dev = bias.empty() ? Tensor() : upload(dev(), bias, {n_out});
+        const Tensor out = dev().tensor(activations(), {n, n_out});
+        dev().linear(stream, x_dev, {w_dev, b_dev}, out);
+        return download_floats(dev(), out);
+    }
+};
+CAKE_ON_EACH_BACKEND(Linear);
+
+// Rows, inputs, outputs: odd ones, both sides of every threshold, more than a panel of narrow weights.
+const std::tuple<std::int64_t, std::int64_t, std::int64_t> kShapes[] = {
+    {1, 1, 1},     {1, 576, 960}, {3, 7, 5},    {5, 40, 33},
+    {16, 96, 130}, {17, 96, 130}, {23, 65, 67}, {64, 576, 1000}};
+
+TEST_P(Linear, AgreesWithTheReferenceForF32AndBf16Weights) {
+    for (const auto& [n, in, n_out] : kShapes)
+        for (const DType dtype : {DType::F32, DType::BF16})
+            for (const bool biased : {false, true}) {
+                SCOPED_TRACE(fmt::format("{} x {} x {} {}{}", n, in, n_out, name(dtype),
+                                         biased ? " + bias" : ""));
+                const auto x = random_values(n * in, 1, activations());
+                const auto weight = random_values(n_out * in, 2, dtype);
+                const auto bias = random_values(biased ? n_out : 0, 3);
+                const auto want = reference::linear(x, weight, bias, std::size_t(n),
+                                                    std::size_t(in), std::size_t(n_out));
+                // Terms are of size 1 .. 1000 and cancel: errors grow with the root of their number.
+                const Tolerance tolerance{.abs = 1e-5 * std::sqrt(double(in)),
+                                          .rel = 2e-6 + 2 * rounding(activations())};
+                EXPECT_THAT(run(x, weight, bias, n, in, n_out, dtype), NearTo(want, tolerance));
+            }
+}
+
+TEST_P(Linear, GivesARowTheSameBitsAloneAndInABatchOfDecoding) {
+    constexpr std::int64_t in = 203, n_out = 77;
+    const auto x = random_values(16 * in, 1, activations());
+    for (const DType dtype : {DType::F32, DType::BF16}) {
+        const auto weight = random_values(n_out * in, 2, dtype);
+        const auto all = run(x, weight, {}, 16, in, n_out, dtype);
+        for (const std::int64_t n : {1, 2, 3, 7, 8}) {
+            const std::int64_t skipped = 5;
+            const auto some = run(std::span(x).subspan(skipped * in, std::size_t(n * in)), weight,
+                                  {}, n, in, n_out, dtype);
+            EXPECT_EQ(some, std::vector<float>(all.begin() + skipped * n_out,
+                                               all.begin() + (skipped + n) * n_out))
+                << n << " rows, " << name(dtype);
+        }
+    }
+}
+
+TEST_P(Linear, GivesTheSameBitsTwice) {
+    const auto x = random_values(100 * 64, 1, activations());
+    const auto weight = random_values(96 * 64, 2);
+    EXPECT_EQ(run(x, weight, {}, 100, 64, 96, DType::F32),
+              run(x, weight, {}, 100, 64, 96, DType::F32));
+}
+
+TEST_P(Linear, RefusesTypesThatItCannotRead) {
+    const Tensor x = dev().tensor(activations(), {1, 32}),
+                 out = dev().tensor(activations(), {1, 2});
+    const Tensor weight = dev().tensor(DType::I32, {2, 32});
+    EXPECT_THROW(dev().linear(stream, x, {weight, {}}, out), Error);
+}
+
+}  // namespace
+}  // namespace cake
