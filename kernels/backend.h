@@ -121,8 +121,8 @@ public:
     // (Official) slots window .. length, then 0 .. window. Later entries are identity.
     virtual void order_slots(Stream s, const PageList& pages, int length, int window, DecodeOrder order) = 0;
 
-    // Copies the positions of the first `length` slots, by slot.  out: I32 [n_kv, length].
-    virtual void slot_positions(Stream s, const PageList& pages, int length, View out) = 0;
+    // Copies the positions of the first `length` entries of the order lists, in their order.  out: I32 [n_kv, length].
+    virtual void list_positions(Stream s, const PageList& pages, int length, View out) = 0;
 
     // Makes the order entries of the slots of page `index` of the list identity (a page that decoding adds).
     virtual void init_page(Stream s, const PageList& pages, int index) = 0;

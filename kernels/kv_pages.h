@@ -12,7 +12,7 @@ namespace cake {
 //   order    [n_kv, page_tokens]          I32, entry i of a layer's order list lies where slot i would
 // The order list of a KV head is a permutation of its slots. Its first `length` entries are the slots in use, oldest
 // position first (DecodeOrder::Position) or as the official cache orders them (DecodeOrder::Official); the entry
-// after them is the slot that the next token takes. Layers that do not evict while decoding have slot i in place i.
+// after them is the slot that the next token takes.
 struct PageLayout {
     int n_kv = 0;
     int page_tokens = 0;
@@ -55,7 +55,7 @@ struct PagedBatch {
 
 // Rows of floats of different length for each layer and sequence of a batch.
 struct RaggedRows {
-    View data;     // F32 [total]
+    View data;     // F32 [heads, floats of a head]; blocks lie in it one after another, whatever its rows
     View offsets;  // I64 [n_layers, batch]: first element of the block; -1 where there is none
 };
 

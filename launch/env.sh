@@ -16,3 +16,6 @@ export OMPI_MCA_hwloc_base_binding_policy="${OMPI_MCA_hwloc_base_binding_policy:
 
 # OpenMP threads that spin while they wait starve the other ranks on shared cores.
 export OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-passive}"
+
+# The program says what went wrong, once; mpirun would put two boxes of text around it.
+export OMPI_MCA_orte_execute_quiet="${OMPI_MCA_orte_execute_quiet:-1}"

@@ -57,7 +57,7 @@ public:
     void store_tokens(Stream s, View k, View v, std::int64_t first, std::int64_t count, View keep,
                       const PageList& to) override;
     void order_slots(Stream s, const PageList& pages, int length, int window, DecodeOrder order) override;
-    void slot_positions(Stream s, const PageList& pages, int length, View out) override;
+    void list_positions(Stream s, const PageList& pages, int length, View out) override;
     void init_page(Stream s, const PageList& pages, int index) override;
 
     // decode_attention.cpp

@@ -27,44 +27,58 @@ LayerState layer_state(const PagedBatch& kv, std::int64_t at, int window) {
     return s;
 }
 
-// First element of a block; everything of this (layer, sequence) lies behind it.
-float* block(const RaggedRows& rows, std::int64_t at, std::int64_t elements) {
-    const std::int64_t offset = rows.offsets.as<std::int64_t>()[at];
-    CAKE_CHECK(offset >= 0 && offset + elements <= rows.data.elements(),
-               "a layer that evicts needs {} floats at {} of {}", elements, offset, rows.data.elements());
-    return rows.data.as<float>() + offset;
+float* block(const RaggedRows& rows, std::int64_t at) {
+    return rows.data.as<float>() + rows.offsets.as<std::int64_t>()[at];
 }
 
-// sum[i] += (p[i - r] + .. + p[i + r]) / pool, zeros outside.
-void add_pooled(const std::vector<double>& p, int pool, std::vector<double>& sum) {
-    const int m = int(p.size()), r = (pool - 1) / 2;
-    for (int i = 0; i < m; ++i) {
-        double s = 0;
-        for (int j = std::max(0, i - r); j <= std::min(m - 1, i + r); ++j)
-            s += p[std::size_t(j)];
-        sum[std::size_t(i)] += s / pool;
+// The states of all (layer, sequence), once it is certain that those that evict have their blocks of
+// elements(state) floats. Loops over threads must not throw.
+template <typename Elements>
+std::vector<LayerState> checked_states(const PagedBatch& kv, const RaggedRows& rows, int window,
+                                       const Elements& elements) {
+    std::vector<LayerState> states;
+    for (std::int64_t at = 0; at < kv.lengths.elements(); ++at) {
+        const LayerState& state = states.emplace_back(layer_state(kv, at, window));
+        if (state.candidates == 0)
+            continue;
+        const std::int64_t offset = rows.offsets.as<std::int64_t>()[at];
+        CAKE_CHECK(offset >= 0 && offset + elements(state) <= rows.data.elements(),
+                   "layer {} evicts and has {} floats at {} of {}", at / kv.batch(),
+                   elements(state), offset, rows.data.elements());
     }
+    return states;
+}
+
+// One token came, one goes: the usual case. The later entries of the list move up, and the slot that is free now
+// follows them; nothing moves in memory.
+void drop_worst(const LayerPages& pages, const LayerState& state, const float* score, int g,
+                std::int32_t* slots) {
+    std::uint64_t worst = 0;
+    for (int i = 0; i < state.candidates; ++i)
+        worst = std::max(worst, rank_key(score[i], std::uint32_t(i)));
+    const int n = state.length, gone = int(index_of(worst));
+    pages.read_order(g, n, slots);
+    std::rotate(slots + gone, slots + gone + 1, slots + n);
+    pages.write_order(g, gone, n - gone, slots + gone);
 }
 
 // The eviction of one KV head. Slots 0 .. n are all in use; afterwards budget + window of the slots
 // 0 .. budget + window are, and the one left over is where the next token goes.
-void evict_head(const LayerPages& pages, std::size_t row_bytes, const LayerState& state, const float* score,
-                DecodeOrder order, int g) {
+void evict_head(const LayerPages& pages, std::size_t row_bytes, const LayerState& state,
+                const float* score, DecodeOrder order, int g, std::int32_t* slots) {
     const int n = state.length, m = state.candidates, kept = state.budget;
     const int left = n - (m - kept);  // entries that stay, the window's included
 
-    std::vector<std::int32_t> slots(static_cast<std::size_t>(n));
-    for (int i = 0; i < n; ++i)
-        slots[std::size_t(i)] = pages.order(g, i);
-
+    if (m - kept == 1 && order == DecodeOrder::Position) {
+        drop_worst(pages, state, score, g, slots);
+        return;
+    }
+    pages.read_order(g, n, slots);
     // Candidates that stay come first in `keys`, those that go follow.
     std::vector<std::uint64_t> keys(static_cast<std::size_t>(m));
     for (int i = 0; i < m; ++i)
         keys[std::size_t(i)] = rank_key(score[i], std::uint32_t(i));
-    if (m - kept == 1)  // the usual case: one token came, one goes
-        std::iter_swap(std::max_element(keys.begin(), keys.end()), keys.end() - 1);
-    else
-        std::nth_element(keys.begin(), keys.begin() + kept, keys.end());
+    std::nth_element(keys.begin(), keys.begin() + kept, keys.end());
     if (order == DecodeOrder::Official)
         std::sort(keys.begin(), keys.begin() + kept);
     else
@@ -75,7 +89,7 @@ void evict_head(const LayerPages& pages, std::size_t row_bytes, const LayerState
     list.reserve(std::size_t(n));
     for (int i = 0; i < kept; ++i)
         list.push_back(slots[index_of(keys[std::size_t(i)])]);
-    list.insert(list.end(), slots.begin() + m, slots.end());
+    list.insert(list.end(), slots + m, slots + n);
     std::vector<std::int32_t> holes;
     for (int i = kept; i < m; ++i)
         if (const std::int32_t slot = slots[index_of(keys[std::size_t(i)])]; slot <= left)
@@ -97,41 +111,55 @@ void evict_head(const LayerPages& pages, std::size_t row_bytes, const LayerState
     list.push_back(holes[filled]);
     for (int i = left + 1; i < n; ++i)
         list.push_back(i);
-    for (int i = 0; i < n; ++i)
-        pages.order(g, i) = list[std::size_t(i)];
+    pages.write_order(g, 0, n, list.data());
 }
 
 }  // namespace
 
-void CpuBackend::decode_scores(Stream, const PagedBatch& kv, const RaggedRows& probs, int window, int pool,
-                               const RaggedRows& scores) {
+void CpuBackend::decode_scores(Stream, const PagedBatch& kv, const RaggedRows& probs, int window,
+                               int pool, const RaggedRows& scores) {
     CAKE_CHECK(pool > 0 && pool % 2 == 1, "a pool of {} has no middle", pool);
     CAKE_CHECK(probs.data.shape().rank() == 2 && probs.data.dim(0) % kv.layout.n_kv == 0,
-               "probabilities {} do not say how many query heads share {} KV heads", probs.data.shape().str(),
-               kv.layout.n_kv);
+               "probabilities {} do not say how many query heads share {} KV heads",
+               probs.data.shape().str(), kv.layout.n_kv);
     const int n_kv = kv.layout.n_kv, n_q = int(probs.data.dim(0)), group = n_q / n_kv;
     const int batch = kv.batch();
+    const auto score_elements = [&](const LayerState& s) {
+        return std::int64_t(n_kv) * s.candidates;
+    };
+    checked_states(kv, scores, window, score_elements);
+    const std::vector<LayerState> states = checked_states(
+        kv, probs, window, [&](const LayerState& s) { return std::int64_t(n_q) * s.length; });
     // KV heads in turn: so that scores may be written over the probabilities they come from.
-    parallel_for(threads_, std::int64_t(kv.n_layers()) * batch, [&](std::int64_t at) {
-        const LayerState state = layer_state(kv, at, window);
+    parallel_for(threads_, std::int64_t(states.size()), [&](std::int64_t at) {
+        const LayerState& state = states[std::size_t(at)];
         const int m = state.candidates;
         if (m == 0)
             return;
         const LayerPages pages(kv, int(at / batch), int(at % batch));
-        const float* rows = block(probs, at, std::int64_t(n_q) * state.length);
-        float* out = block(scores, at, std::int64_t(n_kv) * m);
-        std::vector<double> listed(static_cast<std::size_t>(m));
-        std::vector<double> sum(static_cast<std::size_t>(m));
+        const float* rows = block(probs, at);
+        float* out = block(scores, at);
+        const int n = state.length, r = (pool - 1) / 2;
+        std::vector<std::int32_t> slots(static_cast<std::size_t>(n));
+        std::vector<double> by_slot(static_cast<std::size_t>(n)),
+            pooled(static_cast<std::size_t>(m));
+        std::vector<double> listed(std::size_t(m + 2 * r), 0.0);  // zeros outside
         for (int g = 0; g < n_kv; ++g) {
-            std::fill(sum.begin(), sum.end(), 0.0);
-            for (int h = g * group; h < (g + 1) * group; ++h) {
-                const float* row = rows + std::int64_t(h) * state.length;
-                for (int i = 0; i < m; ++i)
-                    listed[std::size_t(i)] = double(row[pages.order(g, i)]);
-                add_pooled(listed, pool, sum);
-            }
+            // Pooling is linear, and doubles hold the difference: the heads of the group may be summed first, where
+            // they lie side by side.
+            std::fill(by_slot.begin(), by_slot.end(), 0.0);
+            for (int h = g * group; h < (g + 1) * group; ++h)
+                for (int slot = 0; slot < n; ++slot)
+                    by_slot[std::size_t(slot)] += rows[std::int64_t(h) * n + slot];
+            pages.read_order(g, m, slots.data());
             for (int i = 0; i < m; ++i)
-                out[std::int64_t(g) * m + i] = float(sum[std::size_t(i)] / group);
+                listed[std::size_t(r + i)] = by_slot[std::size_t(slots[std::size_t(i)])];
+            std::fill(pooled.begin(), pooled.end(), 0.0);
+            for (int j = 0; j < pool; ++j)
+                for (int i = 0; i < m; ++i)
+                    pooled[std::size_t(i)] += listed[std::size_t(i + j)];
+            for (int i = 0; i < m; ++i)
+                out[std::int64_t(g) * m + i] = float(pooled[std::size_t(i)] / (pool * group));
         }
     });
 }
@@ -141,14 +169,20 @@ void CpuBackend::decode_evict(Stream, const PagedBatch& kv, const RaggedRows& sc
     const int n_kv = kv.layout.n_kv, batch = kv.batch();
     const std::size_t row_bytes = bytes_of(kv.layout.dtype, kv.layout.d_head);
     std::int32_t* lengths = kv.lengths.as<std::int32_t>();
-    parallel_for(threads_, std::int64_t(kv.n_layers()) * batch, [&](std::int64_t at) {
-        const LayerState state = layer_state(kv, at, window);
+    const auto score_elements = [&](const LayerState& s) {
+        return std::int64_t(n_kv) * s.candidates;
+    };
+    const std::vector<LayerState> states = checked_states(kv, scores, window, score_elements);
+    parallel_for(threads_, std::int64_t(states.size()), [&](std::int64_t at) {
+        const LayerState& state = states[std::size_t(at)];
         if (state.candidates == 0)
             return;
         const LayerPages pages(kv, int(at / batch), int(at % batch));
-        const float* score = block(scores, at, std::int64_t(n_kv) * state.candidates);
+        const float* score = block(scores, at);
+        std::vector<std::int32_t> slots(std::size_t(state.length));
         for (int g = 0; g < n_kv; ++g)
-            evict_head(pages, row_bytes, state, score + std::int64_t(g) * state.candidates, order, g);
+            evict_head(pages, row_bytes, state, score + std::int64_t(g) * state.candidates, order,
+                       g, slots.data());
         lengths[at] = state.budget + window;
     });
 }

@@ -4,16 +4,16 @@
 #include <cstring>
 #include <limits>
 
-// The .inc files define functions and types in the namespace that is open here, for vectors of kVectorBytes. GCC
-// compiles everything between push_options and pop_options for the wider instruction set; headers with inline
-// functions stay outside, so that no AVX-512 code of theirs can be linked into the rest of the program.
+#include <dnnl.hpp>
+
+// The .inc files define functions and types in the namespace that is open here, for vectors of
+// kVectorBytes. GCC compiles everything between push_options and pop_options for the wider
+// instruction set; headers with inline functions are included above, outside, so that no AVX-512
+// code of theirs can be linked into the rest of the program.
 namespace cake::avx2 {
 constexpr int kVectorBytes = 32;
 constexpr int kTileRows = 4;  // 4 x 3 accumulators, 3 vectors and a broadcast: 16 registers
 constexpr const char* kName = "avx2";
-#include "kernels/cpu/wide_attention.inc"
-#include "kernels/cpu/wide_linear.inc"
-#include "kernels/cpu/wide_simd.inc"
 #include "kernels/cpu/wide_table.inc"
 }  // namespace cake::avx2
 
@@ -23,9 +23,6 @@ namespace cake::avx512 {
 constexpr int kVectorBytes = 64;
 constexpr int kTileRows = 8;  // 8 x 3 accumulators, 3 vectors and a broadcast: 28 of 32 registers
 constexpr const char* kName = "avx512";
-#include "kernels/cpu/wide_attention.inc"
-#include "kernels/cpu/wide_linear.inc"
-#include "kernels/cpu/wide_simd.inc"
 #include "kernels/cpu/wide_table.inc"
 }  // namespace cake::avx512
 #pragma GCC pop_options
@@ -33,10 +30,13 @@ constexpr const char* kName = "avx512";
 namespace cake {
 
 const WideKernels& wide_kernels() {
-    const bool has_avx512 =
-        __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-    return has_avx512 ? avx512::table : avx2::table;
+    // An isa is a set of bits, those of the instruction sets that it contains; avx512_core has F, BW,
+    // DQ and VL.
+    const auto isa = unsigned(dnnl::get_effective_cpu_isa());
+    const auto avx512 = unsigned(dnnl::cpu_isa::avx512_core);
+    return (isa & avx512) == avx512 ? avx512::table : avx2::table;
 }
+
+const WideKernels& avx2_kernels() { return avx2::table; }
 
 }  // namespace cake

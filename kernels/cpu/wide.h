@@ -47,6 +47,11 @@ struct WideKernels {
     std::int64_t (*attention_scratch)(int d_head);
 };
 
+// The widest that the processor has. ONEDNN_MAX_CPU_ISA=AVX2 in the environment forbids AVX-512 here
+// as it does in oneDNN.
 const WideKernels& wide_kernels();
+
+// Those that every processor runs.
+const WideKernels& avx2_kernels();
 
 }  // namespace cake

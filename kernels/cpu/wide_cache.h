@@ -64,12 +64,13 @@ struct CacheKernels {
 
     // Largest score and sum of e^(score - max) of each row, over keys begin .. end that it may see.
     // max: [group, lanes], sum: [group, lanes]. scratch: window_scratch(lanes, d_head) floats.
-    void (*window_sums)(const WindowHeads& heads, std::int64_t begin, std::int64_t end, float* scratch, float* max,
-                        double* sum);
+    void (*window_sums)(const WindowHeads& heads, std::int64_t begin, std::int64_t end,
+                        float* scratch, float* max, double* sum);
 
     // Moments of columns begin .. end <= n_tokens - window, over the probabilities rounded to `round_to`.
-    void (*window_moments)(const WindowHeads& heads, const WindowRows& rows, std::int64_t begin, std::int64_t end,
-                           DType round_to, float* scratch, const WindowMoments& out);
+    void (*window_moments)(const WindowHeads& heads, const WindowRows& rows, std::int64_t begin,
+                           std::int64_t end, DType round_to, float* scratch,
+                           const WindowMoments& out);
     std::int64_t (*window_scratch)(int lanes, int d_head);
 
     // scratch: decode_scratch(d_head) floats.
@@ -77,6 +78,7 @@ struct CacheKernels {
     std::int64_t (*decode_scratch)(int d_head);
 };
 
+// Of the same instruction set as wide_kernels().
 const CacheKernels& cache_kernels();
 
 }  // namespace cake

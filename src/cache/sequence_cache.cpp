@@ -69,7 +69,7 @@ std::vector<std::vector<std::int32_t>> SequenceCache::positions(Backend& dev, St
     Tensor table;
     Tensor on_device = dev.tensor(DType::I32, {n_kv, layer.length});
     Tensor on_host = Tensor::host(DType::I32, {n_kv, layer.length});
-    dev.slot_positions(s, list(dev, s, layer, table), layer.length, on_device);
+    dev.list_positions(s, list(dev, s, layer, table), layer.length, on_device);
     dev.copy(s, on_host, on_device);
     dev.synchronize(s);
     for (int h = 0; h < n_kv; ++h) {

@@ -26,7 +26,7 @@ public:
     // Keeps the window and the best `budget` of the others; no effect where there are not more.
     void truncate(int layer, int budget);
 
-    // Makes the order lists that decoding with eviction needs, after the last truncation.
+    // Makes the order lists that decoding needs, after the last truncation.
     void order(Backend& dev, Stream s, DecodeOrder order);
 
     // Pages for `slots` slots of a layer: takes what is missing from the pool (identity order) or hands back the tail.

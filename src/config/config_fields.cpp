@@ -1,7 +1,5 @@
 #include "config/config_fields.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <charconv>
 #include <limits>
@@ -9,11 +7,13 @@
 #include <type_traits>
 #include <utility>
 
+#include <fmt/format.h>
+
 namespace cake {
 namespace {
 
-using YAML::Node;
 using nlohmann::json;
+using YAML::Node;
 
 constexpr std::int64_t any_integer = std::numeric_limits<std::int64_t>::max();
 constexpr std::int64_t most_tokens = 1 << 27;
@@ -22,7 +22,8 @@ template <typename T>
 std::optional<T> parse(const std::string& text) {
     T value{};
     const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-    if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
+    if (error != std::errc() || end != text.data() + text.size())
+        return std::nullopt;
     return value;
 }
 
@@ -51,7 +52,8 @@ json dump(const T& value) {
 // `get` returns the member of a RunConfig, const or not. `convert` makes its value of a scalar's text, or nothing
 // where that is not allowed. A null unsets a member that can be unset, so that a dump can be read again.
 template <typename Get, typename Convert>
-ConfigField scalar(std::string path, Get get, std::string allowed, std::string help, Convert convert) {
+ConfigField scalar(std::string path, Get get, std::string allowed, std::string help,
+                   Convert convert) {
     auto read = [get, convert](RunConfig& config, const Node& node) {
         auto& member = get(config);
         if constexpr (is_optional<std::decay_t<decltype(member)>>) {
@@ -60,9 +62,11 @@ ConfigField scalar(std::string path, Get get, std::string allowed, std::string h
                 return true;
             }
         }
-        if (!node.IsScalar()) return false;
+        if (!node.IsScalar())
+            return false;
         auto value = convert(node.Scalar());
-        if (!value) return false;
+        if (!value)
+            return false;
         member = std::move(*value);
         return true;
     };
@@ -71,9 +75,11 @@ ConfigField scalar(std::string path, Get get, std::string allowed, std::string h
 }
 
 template <typename Get>
-ConfigField integer(std::string path, Get get, std::int64_t least, std::int64_t most, std::string help) {
-    const std::string allowed = most == any_integer ? fmt::format("a whole number from {}", least)
-                                                    : fmt::format("a whole number from {} to {}", least, most);
+ConfigField integer(std::string path, Get get, std::int64_t least, std::int64_t most,
+                    std::string help) {
+    const std::string allowed = most == any_integer
+                                    ? fmt::format("a whole number from {}", least)
+                                    : fmt::format("a whole number from {} to {}", least, most);
     return scalar(path, get, allowed, help, [least, most](const std::string& text) {
         const auto value = parse<std::int64_t>(text);
         return value && *value >= least && *value <= most ? value : std::nullopt;
@@ -91,37 +97,47 @@ ConfigField number(std::string path, Get get, double least, double most, std::st
 
 template <typename Get>
 ConfigField flag(std::string path, Get get, std::string help) {
-    return scalar(path, get, "true or false", help, [](const std::string& text) -> std::optional<bool> {
-        if (text == "true") return true;
-        if (text == "false") return false;
-        return std::nullopt;
-    });
+    return scalar(path, get, "true or false", help,
+                  [](const std::string& text) -> std::optional<bool> {
+                      if (text == "true")
+                          return true;
+                      if (text == "false")
+                          return false;
+                      return std::nullopt;
+                  });
 }
 
 template <typename Get>
 ConfigField choice(std::string path, Get get, std::vector<std::string> words, std::string help) {
-    return scalar(path, get, fmt::format("one of {}", fmt::join(words, ", ")), help,
+    std::string allowed;
+    for (const std::string& word : words)
+        allowed += (allowed.empty() ? "one of " : ", ") + word;
+    return scalar(path, get, allowed, help,
                   [words](const std::string& text) -> std::optional<std::string> {
                       for (const std::string& word : words)
-                          if (word == text) return word;
+                          if (word == text)
+                              return word;
                       return std::nullopt;
                   });
 }
 
 template <typename Get>
 ConfigField text(std::string path, Get get, std::string help) {
-    return scalar(path, get, "a text in UTF-8", help, [](const std::string& text) -> std::optional<std::string> {
-        return is_utf8(text) ? std::optional(text) : std::nullopt;
-    });
+    return scalar(path, get, "a text in UTF-8", help,
+                  [](const std::string& text) -> std::optional<std::string> {
+                      return is_utf8(text) ? std::optional(text) : std::nullopt;
+                  });
 }
 
 // A word, or a number that the program would otherwise choose itself. Kept as text, dumped as what it is.
 template <typename Get>
-ConfigField word_or_number(std::string path, Get get, std::string word, std::int64_t least, std::int64_t most,
-                           std::string what, std::string help) {
-    const auto convert = [word, least, most](const std::string& text) -> std::optional<std::string> {
+ConfigField word_or_number(std::string path, Get get, std::string word, std::int64_t least,
+                           std::int64_t most, std::string what, std::string help) {
+    const auto convert = [word, least,
+                          most](const std::string& text) -> std::optional<std::string> {
         const auto value = number_in(text);
-        return text == word || (value && *value >= least && *value <= most) ? std::optional(text) : std::nullopt;
+        return text == word || (value && *value >= least && *value <= most) ? std::optional(text)
+                                                                            : std::nullopt;
     };
     ConfigField field = scalar(path, get, fmt::format("{}, or {}", word, what), help, convert);
     field.write = [get](const RunConfig& config) {
@@ -138,14 +154,18 @@ ConfigField stop_strings() {
     field.help = "texts that end a generation; they are not part of its output";
     field.read = [](RunConfig& config, const Node& node) {
         std::vector<std::string> texts;
-        if (node.IsScalar()) texts.push_back(node.Scalar());
-        if (!node.IsScalar() && !node.IsSequence()) return false;
+        if (node.IsScalar())
+            texts.push_back(node.Scalar());
+        if (!node.IsScalar() && !node.IsSequence())
+            return false;
         for (const Node& item : node) {
-            if (!item.IsScalar()) return false;
+            if (!item.IsScalar())
+                return false;
             texts.push_back(item.Scalar());
         }
         for (const std::string& text : texts)
-            if (text.empty() || !is_utf8(text)) return false;
+            if (text.empty() || !is_utf8(text))
+                return false;
         config.generation.stop = std::move(texts);
         return true;
     };
@@ -153,62 +173,80 @@ ConfigField stop_strings() {
     return field;
 }
 
-#define MEMBER(name) [](auto& config) -> auto& { return config.name; }
+#define MEMBER(name) \
+    [](auto& config) -> auto& { return config.name; }
 
 std::vector<ConfigField> make_fields() {
     const std::int64_t most_threads = 4096, most_ranks = 65536;
     return {
         text("model.path", MEMBER(model.path), "a Hugging Face folder, or a .gguf file"),
-        choice("model.dtype", MEMBER(model.dtype), {"auto", "f32", "bf16", "f16"}, "type of weights in memory"),
-        integer("model.layers", MEMBER(model.layers), 0, 1024, "only the first so many layers; 0: all"),
+        choice("model.dtype", MEMBER(model.dtype), {"auto", "f32", "bf16", "f16"},
+               "type of weights in memory"),
+        integer("model.layers", MEMBER(model.layers), 0, 1024,
+                "only the first so many layers; 0: all"),
         choice("backend", MEMBER(backend), {"auto", "cpu", "cuda"}, "where to compute"),
-        word_or_number("parallel.tensor", MEMBER(parallel.tensor), "all", 1, most_ranks, "a number of ranks",
-                       "ranks that share one replica of the model"),
-        word_or_number("parallel.data", MEMBER(parallel.data), "auto", 1, most_ranks, "a number of replicas",
-                       "replicas, which share the queue of a batch job"),
+        word_or_number("parallel.tensor", MEMBER(parallel.tensor), "all", 1, most_ranks,
+                       "a number of ranks", "ranks that share one replica of the model"),
+        word_or_number("parallel.data", MEMBER(parallel.data), "auto", 1, most_ranks,
+                       "a number of replicas", "replicas, which share the queue of a batch job"),
 
         text("policy.name", MEMBER(policy.name), "what is kept in the KV cache: cake, full, ..."),
         integer("policy.cache_size", MEMBER(policy.cache_size), 1, most_tokens,
                 "tokens kept per layer and KV head on average, window included"),
         integer("policy.window", MEMBER(policy.window), 1, most_tokens,
                 "the last tokens of the prompt, which observe and always stay"),
-        number("policy.tau1", MEMBER(policy.tau1), 0.001, 1000, "temperature of the entropy in a layer's preference"),
-        number("policy.tau2", MEMBER(policy.tau2), 0.001, 1000, "temperature of the variance in a layer's preference"),
-        number("policy.gamma", MEMBER(policy.gamma), 0, 1e9, "weight of the variance in a token's score"),
-        integer("policy.pool", MEMBER(policy.pool), 1, 9999, "width of the average pool over scores, odd"),
-        integer("policy.sinks", MEMBER(policy.sinks), 0, most_tokens, "first tokens that always stay"),
-        flag("policy.cascade", MEMBER(policy.cascade), "cut after every layer, else once after the last"),
-        text("policy.observe", MEMBER(policy.observe), "which queries observe, a cell of the policy's row"),
-        text("policy.score", MEMBER(policy.score), "how a token is scored, a cell of the policy's row"),
-        text("policy.share", MEMBER(policy.share), "how layers share the budget, a cell of the policy's row"),
-        choice("policy.rounding", MEMBER(policy.rounding), {"exact", "official"}, "how budgets become whole tokens"),
+        number("policy.tau1", MEMBER(policy.tau1), 0.001, 1000,
+               "temperature of the entropy in a layer's preference"),
+        number("policy.tau2", MEMBER(policy.tau2), 0.001, 1000,
+               "temperature of the variance in a layer's preference"),
+        number("policy.gamma", MEMBER(policy.gamma), 0, 1e9,
+               "weight of the variance in a token's score"),
+        integer("policy.pool", MEMBER(policy.pool), 1, 9999,
+                "width of the average pool over scores, odd"),
+        integer("policy.sinks", MEMBER(policy.sinks), 0, most_tokens,
+                "first tokens that always stay"),
+        flag("policy.cascade", MEMBER(policy.cascade),
+             "cut after every layer, else once after the last"),
+        text("policy.observe", MEMBER(policy.observe),
+             "which queries observe, a cell of the policy's row"),
+        text("policy.score", MEMBER(policy.score),
+             "how a token is scored, a cell of the policy's row"),
+        text("policy.share", MEMBER(policy.share),
+             "how layers share the budget, a cell of the policy's row"),
+        choice("policy.rounding", MEMBER(policy.rounding), {"exact", "official"},
+               "how budgets become whole tokens"),
         choice("policy.decode", MEMBER(policy.decode), {"position", "official", "none"},
                "which token leaves at each new one"),
-        choice("policy.stats", MEMBER(policy.stats), {"f32", "model"}, "type of probabilities before the statistics"),
+        choice("policy.stats", MEMBER(policy.stats), {"f32", "model"},
+               "type of probabilities before the statistics"),
         integer("policy.seed", MEMBER(policy.seed), 0, any_integer, "of random shares"),
 
         integer("generation.max_new_tokens", MEMBER(generation.max_new_tokens), 1, most_tokens,
                 "tokens to generate at most"),
-        number("generation.temperature", MEMBER(generation.temperature), 0, 100, "of sampling; 0: greedy"),
+        number("generation.temperature", MEMBER(generation.temperature), 0, 100,
+               "of sampling; 0: greedy"),
         number("generation.top_p", MEMBER(generation.top_p), 0.000001, 1,
                "sample from the likeliest tokens that hold this much probability"),
         integer("generation.seed", MEMBER(generation.seed), 0, any_integer, "of sampling"),
         stop_strings(),
-        flag("generation.ignore_eos", MEMBER(generation.ignore_eos), "go on after the model's end of sequence"),
+        flag("generation.ignore_eos", MEMBER(generation.ignore_eos),
+             "go on after the model's end of sequence"),
 
         integer("engine.prefill_chunk", MEMBER(engine.prefill_chunk), 1, most_tokens,
                 "tokens that pass through a layer at once"),
-        integer("engine.max_batch", MEMBER(engine.max_batch), 1, 4096, "requests that decode together at most"),
-        word_or_number("engine.page_tokens", MEMBER(engine.page_tokens), "auto", 1, 65536, "a number of tokens",
-                       "tokens of a page of the KV cache"),
+        integer("engine.max_batch", MEMBER(engine.max_batch), 1, 4096,
+                "requests that decode together at most"),
+        word_or_number("engine.page_tokens", MEMBER(engine.page_tokens), "auto", 1, 65536,
+                       "a number of tokens", "tokens of a page of the KV cache"),
         word_or_number("engine.kv_bytes", MEMBER(engine.kv_bytes), "auto", 1, any_integer,
                        "a number of bytes, with KiB, MiB, GiB or TiB behind it if you like",
                        "room for the KV cache on each rank"),
-        choice("engine.cache_dtype", MEMBER(engine.cache_dtype), {"auto", "f32", "bf16"}, "type of the KV cache"),
+        choice("engine.cache_dtype", MEMBER(engine.cache_dtype), {"auto", "f32", "bf16"},
+               "type of the KV cache"),
         choice("engine.residual_dtype", MEMBER(engine.residual_dtype), {"auto", "f32", "bf16"},
                "type of the residual stream and of the sums across ranks"),
-        word_or_number("engine.threads", MEMBER(engine.threads), "auto", 1, most_threads, "a number of threads",
-                       "CPU threads of each rank"),
+        word_or_number("engine.threads", MEMBER(engine.threads), "auto", 1, most_threads,
+                       "a number of threads", "CPU threads of each rank"),
 
         text("chat", MEMBER(chat), "auto, none, or the name of a chat template"),
         flag("check", MEMBER(check), "compare digests of budgets across ranks"),
@@ -230,12 +268,18 @@ std::optional<std::int64_t> number_in(const std::string& value) {
     std::string unit = value.substr(digits);
     unit.erase(0, unit.find_first_not_of(' '));
     int shift = 0;
-    if (unit == "KiB") shift = 10;
-    else if (unit == "MiB") shift = 20;
-    else if (unit == "GiB") shift = 30;
-    else if (unit == "TiB") shift = 40;
-    else if (!unit.empty()) return std::nullopt;
-    if (!count || *count > any_integer >> shift) return std::nullopt;
+    if (unit == "KiB")
+        shift = 10;
+    else if (unit == "MiB")
+        shift = 20;
+    else if (unit == "GiB")
+        shift = 30;
+    else if (unit == "TiB")
+        shift = 40;
+    else if (!unit.empty())
+        return std::nullopt;
+    if (!count || *count > any_integer >> shift)
+        return std::nullopt;
     return *count << shift;
 }
 

@@ -2,12 +2,12 @@
 // new key is a member of RunConfig and a row here.
 #pragma once
 
-#include <yaml-cpp/yaml.h>
-
 #include <functional>
-#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
+
+#include <nlohmann/json.hpp>
+#include <yaml-cpp/yaml.h>
 
 #include "config/run_config.h"
 

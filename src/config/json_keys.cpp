@@ -11,9 +11,12 @@ namespace {
 
 // A value as messages show it: short, and fit for a terminal.
 std::string shown(const nlohmann::json& value) {
-    if (value.is_object()) return "an object";
-    if (value.is_array()) return fmt::format("a list of {}", value.size());
-    if (value.is_string()) return quote(value.get_ref<const std::string&>());
+    if (value.is_object())
+        return "an object";
+    if (value.is_array())
+        return fmt::format("a list of {}", value.size());
+    if (value.is_string())
+        return quote(value.get_ref<const std::string&>());
     return value.dump();
 }
 
@@ -31,47 +34,59 @@ const nlohmann::json* JsonKeys::find(const std::string& key) const {
     return found == object_.end() || found->is_null() ? nullptr : &*found;
 }
 
-std::optional<std::int64_t> JsonKeys::integer(const std::string& key, std::int64_t least, std::int64_t most) const {
+std::optional<std::int64_t> JsonKeys::integer(const std::string& key, std::int64_t least,
+                                              std::int64_t most) const {
     const nlohmann::json* value = find(key);
-    if (!value) return std::nullopt;
+    if (!value)
+        return std::nullopt;
     const std::string allowed = fmt::format("a whole number from {} to {} is allowed", least, most);
     // Through double: every size that is allowed is far below 2^53, and no JSON number is too large for it.
     const double x = value->is_number() ? value->get<double>() : std::nan("");
-    if (!(x >= double(least) && x <= double(most) && x == std::floor(x))) refuse(key, allowed);
+    if (!(x >= double(least) && x <= double(most) && x == std::floor(x)))
+        refuse(key, allowed);
     return std::int64_t(x);
 }
 
 std::optional<double> JsonKeys::number(const std::string& key, double least, double most) const {
     const nlohmann::json* value = find(key);
-    if (!value) return std::nullopt;
+    if (!value)
+        return std::nullopt;
     const double x = value->is_number() ? value->get<double>() : std::nan("");
-    if (!(x >= least && x <= most)) refuse(key, fmt::format("a number from {} to {} is allowed", least, most));
+    if (!(x >= least && x <= most))
+        refuse(key, fmt::format("a number from {} to {} is allowed", least, most));
     return x;
 }
 
 std::optional<bool> JsonKeys::boolean(const std::string& key) const {
     const nlohmann::json* value = find(key);
-    if (!value) return std::nullopt;
-    if (!value->is_boolean()) refuse(key, "true or false is allowed");
+    if (!value)
+        return std::nullopt;
+    if (!value->is_boolean())
+        refuse(key, "true or false is allowed");
     return value->get<bool>();
 }
 
 std::optional<std::string> JsonKeys::string(const std::string& key) const {
     const nlohmann::json* value = find(key);
-    if (!value) return std::nullopt;
-    if (!value->is_string()) refuse(key, "a text is allowed");
+    if (!value)
+        return std::nullopt;
+    if (!value->is_string())
+        refuse(key, "a text is allowed");
     return value->get<std::string>();
 }
 
-std::int64_t JsonKeys::required_integer(const std::string& key, std::int64_t least, std::int64_t most) const {
+std::int64_t JsonKeys::required_integer(const std::string& key, std::int64_t least,
+                                        std::int64_t most) const {
     const auto value = integer(key, least, most);
-    if (!value) throw usage_error("{}: {}{} is missing", file_, prefix_, key);
+    if (!value)
+        throw usage_error("{}: {}{} is missing", file_, prefix_, key);
     return *value;
 }
 
 void JsonKeys::refuse(const std::string& key, const std::string& supported) const {
     const nlohmann::json* value = find(key);
-    throw usage_error("{}: {}{} is {}; {}", file_, prefix_, key, value ? shown(*value) : "missing", supported);
+    throw usage_error("{}: {}{} is {}; {}", file_, prefix_, key, value ? shown(*value) : "missing",
+                      supported);
 }
 
 }  // namespace cake

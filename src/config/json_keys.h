@@ -3,9 +3,10 @@
 #pragma once
 
 #include <cstdint>
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
+
+#include <nlohmann/json.hpp>
 
 namespace cake {
 
@@ -19,13 +20,15 @@ public:
     bool has(const std::string& key) const { return find(key) != nullptr; }
 
     // Absent: nothing. Of another type or outside [least, most]: a usage error.
-    std::optional<std::int64_t> integer(const std::string& key, std::int64_t least, std::int64_t most) const;
+    std::optional<std::int64_t> integer(const std::string& key, std::int64_t least,
+                                        std::int64_t most) const;
     std::optional<double> number(const std::string& key, double least, double most) const;
     std::optional<bool> boolean(const std::string& key) const;
     std::optional<std::string> string(const std::string& key) const;
 
     // Absent: a usage error as well.
-    std::int64_t required_integer(const std::string& key, std::int64_t least, std::int64_t most) const;
+    std::int64_t required_integer(const std::string& key, std::int64_t least,
+                                  std::int64_t most) const;
 
     // Complains about the value of `key`: "FILE: KEY is FOUND; SUPPORTED".
     [[noreturn]] void refuse(const std::string& key, const std::string& supported) const;

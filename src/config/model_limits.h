@@ -11,12 +11,12 @@ namespace cake {
 
 struct ModelLimits {
     static constexpr std::int64_t layers = 1024;
-    static constexpr std::int64_t width = 1 << 20;      // d_model, heads * d_head
+    static constexpr std::int64_t width = 1 << 20;  // d_model, heads * d_head
     static constexpr std::int64_t heads = 4096;
     static constexpr std::int64_t d_ff = 1 << 22;
     static constexpr std::int64_t vocab = 1 << 24;
     static constexpr std::int64_t positions = 1 << 27;  // tokens
-    static constexpr std::int64_t d_head = 256;         // and a multiple of 8: what attention kernels take
+    static constexpr std::int64_t d_head = 256;  // and a multiple of 8: what attention kernels take
     static constexpr double least_rope_theta = 2, rope_theta = 1e12;
     static constexpr double rope_factor = 4096;
 };

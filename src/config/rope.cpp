@@ -18,7 +18,8 @@ void scale_llama3(const RopeConfig& rope, std::vector<float>& inv_freq) {
     const float longest_kept = original / high, shortest_stretched = original / low;
     for (float& w : inv_freq) {
         const float wavelength = float(2 * std::numbers::pi) / w;
-        if (wavelength < longest_kept) continue;
+        if (wavelength < longest_kept)
+            continue;
         const float stretched = w / float(rope.factor);
         if (wavelength > shortest_stretched) {
             w = stretched;
@@ -39,7 +40,8 @@ double yarn_pair(const RopeConfig& rope, int d_head, double rotations) {
 void scale_yarn(const RopeConfig& rope, int d_head, std::vector<float>& inv_freq) {
     const double first = std::max(std::floor(yarn_pair(rope, d_head, rope.beta_fast)), 0.0);
     double last = std::min(std::ceil(yarn_pair(rope, d_head, rope.beta_slow)), double(d_head - 1));
-    if (first == last) last += 0.001;
+    if (first == last)
+        last += 0.001;
     for (std::size_t i = 0; i < inv_freq.size(); ++i) {
         const float ramp = std::clamp((float(i) - float(first)) / float(last - first), 0.0f, 1.0f);
         const float stretched = inv_freq[i] / float(rope.factor);
@@ -70,18 +72,21 @@ std::vector<float> rope_inv_freq(const RopeConfig& rope, int d_head) {
         inv_freq[i] = 1.0f / std::pow(float(rope.theta), float(2 * i) / float(d_head));
 
     if (!rope.divisors.empty()) {
-        CAKE_CHECK(rope.divisors.size() == inv_freq.size(), "{} divisors for {} pairs", rope.divisors.size(),
-                   inv_freq.size());
-        for (std::size_t i = 0; i < inv_freq.size(); ++i) inv_freq[i] /= rope.divisors[i];
+        CAKE_CHECK(rope.divisors.size() == inv_freq.size(), "{} divisors for {} pairs",
+                   rope.divisors.size(), inv_freq.size());
+        for (std::size_t i = 0; i < inv_freq.size(); ++i)
+            inv_freq[i] /= rope.divisors[i];
     }
 
     switch (rope.scaling) {
         case RopeScaling::None: break;
         case RopeScaling::Linear:
-            for (float& w : inv_freq) w /= float(rope.factor);
+            for (float& w : inv_freq)
+                w /= float(rope.factor);
             break;
         case RopeScaling::Llama3:
-            if (rope.divisors.empty()) scale_llama3(rope, inv_freq);
+            if (rope.divisors.empty())
+                scale_llama3(rope, inv_freq);
             break;
         case RopeScaling::Yarn: scale_yarn(rope, d_head, inv_freq); break;
     }

@@ -1,11 +1,11 @@
 #include "config/run_config.h"
 
-#include <yaml-cpp/yaml.h>
-
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <set>
+
+#include <yaml-cpp/yaml.h>
 
 #include "base/error.h"
 #include "config/config_fields.h"
@@ -15,8 +15,8 @@
 namespace cake {
 namespace {
 
-using YAML::Node;
 using nlohmann::json;
+using YAML::Node;
 
 // A configuration is a page of text. yaml-cpp is not made for hostile megabytes.
 constexpr std::size_t most_bytes = 1 << 20;
@@ -26,45 +26,55 @@ struct Source {
     std::string name;
     bool has_lines = false;
 
-    std::string at(const YAML::Mark& mark) const {
-        return has_lines && mark.line >= 0 ? fmt::format("{}:{}", name, mark.line + 1) : name;
+    std::string at_line(int line) const {  // from 0; negative: unknown
+        return has_lines && line >= 0 ? fmt::format("{}:{}", name, line + 1) : name;
     }
+    std::string at(const YAML::Mark& mark) const { return at_line(mark.line); }
 };
 
 const ConfigField* find_field(const std::string& path) {
     const auto& fields = config_fields();
-    const auto found = std::find_if(fields.begin(), fields.end(), [&](const auto& f) { return f.path == path; });
+    const auto found =
+        std::find_if(fields.begin(), fields.end(), [&](const auto& f) { return f.path == path; });
     return found == fields.end() ? nullptr : &*found;
 }
 
 bool is_section(const std::string& path) {
     const auto& fields = config_fields();
-    return path.empty() || std::any_of(fields.begin(), fields.end(),
-                                       [&](const auto& field) { return field.path.starts_with(path + "."); });
+    return path.empty() || std::any_of(fields.begin(), fields.end(), [&](const auto& field) {
+               return field.path.starts_with(path + ".");
+           });
 }
 
 std::string found_in(const Node& node) {
-    if (node.IsScalar()) return quote(node.Scalar());
-    if (node.IsSequence()) return "a list";
-    if (node.IsMap()) return "a map";
+    if (node.IsScalar())
+        return quote(node.Scalar());
+    if (node.IsSequence())
+        return "a list";
+    if (node.IsMap())
+        return "a map";
     return "nothing";
 }
 
 Error unknown_key(const std::string& path, const std::string& where) {
     std::vector<std::string> known;
-    for (const ConfigField& field : config_fields()) known.push_back(field.path);
-    return usage_error("{}: unknown key {}; the nearest one is {}", where, quote(path), nearest(path, known));
+    for (const ConfigField& field : config_fields())
+        known.push_back(field.path);
+    return usage_error("{}: unknown key {}; the nearest one is {}", where, quote(path),
+                       nearest(path, known));
 }
 
 // Only sections of the table are entered, so what a file nests, repeats by alias, or ties into a loop is never walked.
-void apply_node(RunConfig& config, const Node& node, const std::string& path, const Source& source) {
+void apply_node(RunConfig& config, const Node& node, const std::string& path,
+                const Source& source) {
     if (const ConfigField* field = find_field(path)) {
         if (!field->read(config, node))
-            throw usage_error("{}: {} is {}; allowed is {}", source.at(node.Mark()), path, found_in(node),
-                              field->allowed);
+            throw usage_error("{}: {} is {}; allowed is {}", source.at(node.Mark()), path,
+                              found_in(node), field->allowed);
         return;
     }
-    if (node.IsNull()) return;  // an empty section
+    if (node.IsNull())
+        return;  // an empty section
     if (!node.IsMap())
         throw usage_error("{}: {} is {}; allowed is a map of keys", source.at(node.Mark()),
                           path.empty() ? "the configuration" : path, found_in(node));
@@ -73,11 +83,25 @@ void apply_node(RunConfig& config, const Node& node, const std::string& path, co
     for (const auto& pair : node) {
         const Node& key = pair.first;
         const std::string where = source.at(key.Mark());
-        if (!key.IsScalar()) throw usage_error("{}: {} where the name of a key belongs", where, found_in(key));
+        if (!key.IsScalar())
+            throw usage_error("{}: {} where the name of a key belongs", where, found_in(key));
         const std::string child = path.empty() ? key.Scalar() : path + "." + key.Scalar();
-        if (!find_field(child) && !is_section(child)) throw unknown_key(child, where);
-        if (!seen.insert(child).second) throw usage_error("{}: {} is set twice", where, child);
+        if (!find_field(child) && !is_section(child))
+            throw unknown_key(child, where);
+        if (!seen.insert(child).second)
+            throw usage_error("{}: {} is set twice", where, child);
         apply_node(config, pair.second, child, source);
+    }
+}
+
+// YAML has no place for control characters, and yaml-cpp takes some of them for the end of the file.
+void refuse_control_characters(const std::string& text, const Source& source) {
+    int line = 0;
+    for (const char c : text) {
+        line += c == '\n';
+        if (static_cast<unsigned char>(c) < 0x20 && c != '\n' && c != '\r' && c != '\t')
+            throw usage_error("{}: this is not YAML: a byte of value {}", source.at_line(line),
+                              int(c));
     }
 }
 
@@ -86,7 +110,8 @@ Node parse_yaml(const std::string& text, const Source& source) {
     try {
         const std::vector<Node> documents = YAML::LoadAll(text);
         if (documents.size() > 1)
-            throw usage_error("{}: {} YAML documents; a configuration is one", source.name, documents.size());
+            throw usage_error("{}: {} YAML documents; a configuration is one", source.name,
+                              documents.size());
         return documents.empty() ? Node() : documents.front();
     } catch (const YAML::Exception& error) {
         throw usage_error("{}: this is not YAML: {}", source.at(error.mark), error.msg);
@@ -95,7 +120,9 @@ Node parse_yaml(const std::string& text, const Source& source) {
 
 void apply_text(RunConfig& config, const std::string& text, const Source& source) {
     if (text.size() > most_bytes)
-        throw usage_error("{}: more than {} bytes are not a configuration", source.name, most_bytes);
+        throw usage_error("{}: more than {} bytes are not a configuration", source.name,
+                          most_bytes);
+    refuse_control_characters(text, source);
     RunConfig changed = config;  // so that an error leaves `config` as it was
     apply_node(changed, parse_yaml(text, source), "", source);
     config = std::move(changed);
@@ -108,11 +135,13 @@ void apply_config_file(RunConfig& config, const std::string& path) {
     if (std::filesystem::is_directory(path, ignored))
         throw usage_error("{}: this is a folder; a configuration is a YAML file", path);
     std::ifstream file(path, std::ios::binary);
-    if (!file) throw usage_error("{}: cannot be opened: {}", path, std::generic_category().message(errno));
+    if (!file)
+        throw usage_error("{}: cannot be opened: {}", path, std::generic_category().message(errno));
     std::string text(most_bytes + 1, '\0');
     file.read(text.data(), std::streamsize(text.size()));
     text.resize(std::size_t(file.gcount()));
-    if (file.bad()) throw usage_error("{}: cannot be read", path);
+    if (file.bad())
+        throw usage_error("{}: cannot be read", path);
     apply_config_text(config, text, path);
 }
 
@@ -124,13 +153,17 @@ void apply_setting(RunConfig& config, const std::string& assignment) {
     const Source source{.name = "--set " + assignment.substr(0, 96)};
     const std::size_t equals = assignment.find('=');
     if (equals == std::string::npos)
-        throw usage_error("{}: write key.path=value, for example --set policy.window=32", source.name);
+        throw usage_error("{}: write key.path=value, for example --set policy.window=32",
+                          source.name);
     const std::string key = assignment.substr(0, equals), value = assignment.substr(equals + 1);
-    if (key.empty() || (!find_field(key) && !is_section(key))) throw unknown_key(key, source.name);
+    if (key.empty() || (!find_field(key) && !is_section(key)))
+        throw unknown_key(key, source.name);
+    refuse_control_characters(value, source);
     apply_node(config, parse_yaml(value, source), key, source);
 }
 
-void apply_value(RunConfig& config, const std::string& key, const std::string& value, const std::string& where) {
+void apply_value(RunConfig& config, const std::string& key, const std::string& value,
+                 const std::string& where) {
     CAKE_CHECK(find_field(key) != nullptr, "{} sets the unknown key {}", where, key);
     apply_node(config, Node(value), key, {.name = where});
 }
@@ -152,7 +185,9 @@ std::vector<ConfigKey> config_keys() {
         const json value = field.write(defaults);
         const std::string text = value.is_string() ? value.get<std::string>() : value.dump();
         keys.push_back({field.path, fmt::format("{} ({}; default {})", field.help, field.allowed,
-                                                value.is_null() ? "the policy's" : text.empty() ? "none" : text)});
+                                                value.is_null() ? "the policy's"
+                                                : text.empty()  ? "none"
+                                                                : text)});
     }
     return keys;
 }

@@ -65,8 +65,7 @@ void DecodeBatch::upload() {
     }
     for (const Member& m : members_)
         positions.push_back(m.position);
-    CAKE_CHECK(rows * model_.shard.n_q() <= ws_.probs.shape()[0], "probability rows of {} floats, {} were planned", rows,
-               ws_.probs.shape()[0] / model_.shard.n_q());
+    CAKE_CHECK(rows <= ws_.probs.shape()[1], "probability rows of {} floats, {} were planned", rows, ws_.probs.shape()[1]);
 
     const PagePool& pool = members_[0].cache->pool();
     tables_ = upload_values(rank_, tables, {L, B, std::int64_t(max_pages)});

@@ -18,8 +18,7 @@ void keep_tokens(const Rank& rank, SequenceCache& cache, int l, const LayerKv& k
 
 void prepare_decoding(const Rank& rank, const Policy& policy, SequenceCache& cache) {
     auto t = rank.time(Phase::Evict);
-    if (policy.decode != DecodeEvict::None)
-        cache.order(rank.dev, rank.stream, decode_order(policy));
+    cache.order(rank.dev, rank.stream, decode_order(policy));
 }
 
 void check_equal_on_all_ranks(const Rank& rank, std::span<const int> values, const char* what) {

@@ -15,7 +15,7 @@ View top_k(const Rank& rank, View score, int count, Workspace& ws);
 // The cache keeps of layer l the last `window` tokens and `keep`.
 void keep_tokens(const Rank& rank, SequenceCache& cache, int l, const LayerKv& kv, int window, View keep);
 
-// After the last layer: order lists for policies that evict while decoding.
+// After the last layer: the order lists by which decoding finds a slot for each token.
 void prepare_decoding(const Rank& rank, const Policy& policy, SequenceCache& cache);
 
 // Throws Error on every rank where `values` are not the same on all.

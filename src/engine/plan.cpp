@@ -6,6 +6,21 @@
 
 namespace cake {
 
+PlanInput plan_input(const RunConfig& config, const ModelConfig& model, int ranks, int prompt, int new_tokens) {
+    PlanInput in;
+    in.model = model;
+    in.policies = {make_policy(config.policy, model)};
+    in.ranks = ranks;
+    in.prompt = prompt;
+    in.new_tokens = new_tokens;
+    in.chunk = config.engine.prefill_chunk;
+    in.page_tokens = config.engine.page_tokens == "auto" ? 0 : std::stoi(config.engine.page_tokens);
+    in.weights = weight_dtype(model, config.model.dtype);
+    const std::string& cache = config.engine.cache_dtype;
+    in.cache = cache == "f32" || (cache == "auto" && in.weights == DType::F32) ? DType::F32 : DType::BF16;
+    return in;
+}
+
 int page_tokens(const PlanInput& in) {
     if (in.page_tokens > 0)
         return in.page_tokens;

@@ -25,6 +25,9 @@ struct PlanInput {
     DType cache = DType::F32;
 };
 
+// What a configuration asks for, "auto" resolved: the cache is bf16, or f32 with f32 weights.
+PlanInput plan_input(const RunConfig& config, const ModelConfig& model, int ranks, int prompt, int new_tokens);
+
 // auto: 64 tokens, or 16 where a layer keeps fewer than 512 on average.
 int page_tokens(const PlanInput& input);
 PageLayout page_layout(const PlanInput& input, const Shard& shard);

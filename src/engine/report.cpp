@@ -221,19 +221,19 @@ std::string budget_table(const json& report) {
         out += fmt::format("{:>5}  {:>10}  {:>10}  {:>10}  {:>7}  {:>7}  {}\n", l["layer"].get<int>(), number(l["entropy"]),
                            number(l["variance"]), number(l["preference"]), l["budget"].get<int>(), kept, bar);
     }
+    const int prompt = request["prompt_tokens"];
     double kept_bytes = 0, full = 0, peak = 0;
-    for (const json& l : request["layers"])
+    for (const json& l : request["layers"]) {
         kept_bytes += l["bytes"].get<double>();
-    for (const json& b : report["memory"]["kv_full_bytes"])
-        full += b.get<double>();
+        full += l["bytes"].get<double>() / l["kept"].get<double>() * prompt;
+    }
     for (const json& b : report["memory"]["kv_peak_bytes"])
         peak += b.get<double>();
-    full *= double(request["prompt_tokens"]) / (double(request["prompt_tokens"]) + report["config"]["generation"]["max_new_tokens"].get<double>());
     out += fmt::format("KV kept {} of {} ({:.1f} %), peak in prefill with one uncut layer {}\n", human_bytes(kept_bytes),
                        human_bytes(full), 100 * kept_bytes / full, human_bytes(peak));
     const json& t = request["timings"];
     out += fmt::format("prefill {} tokens, {:.1f} tokens/s; decode {} tokens, {} tokens/s\n",
-                       request["prompt_tokens"].get<int>(), t["prefill_tokens_per_s"].get<double>(),
+                       prompt, t["prefill_tokens_per_s"].get<double>(),
                        request["output_tokens"].get<int>(),
                        t["decode_tokens_per_s"].is_null() ? "-" : fmt::format("{:.1f}", t["decode_tokens_per_s"].get<double>()));
     return out;

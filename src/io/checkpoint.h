@@ -32,7 +32,7 @@ struct Range {
 class GgufFile;
 
 // Maps its files; nothing is read before read(). Copies of slices only: peak memory is the caller's
-// share. Opening throws usage errors that name the file: missing, truncated, lying about lengths, ...
+// share. Opening throws usage errors that name the file: missing, truncated, lying about lengths.
 // Everything const may be called by several threads at once.
 class Checkpoint {
 public:

@@ -1,5 +1,5 @@
 // A folder:  model.safetensors, else the shards that model.safetensors.index.json names:
-//                {"metadata": {...}, "weight_map": {tensor: "model-00002-of-00002.safetensors", ...}}
+//              {"metadata": {...}, "weight_map": {tensor: "model-00002-of-00003.safetensors", ...}}
 // A file:    GGUF. Of name-00001-of-00003.gguf, whose metadata has split.count = 3 and
 //            split.no = 0, the other parts follow; they hold tensors and no metadata of the model.
 #include "io/checkpoint_files.h"

@@ -224,6 +224,8 @@ bool is_weight_type(DType dtype) {
 
 void convert_row(DType from, const std::byte* row, std::int64_t first, std::int64_t n, DType to,
                  void* out) {
+    if (n == 0)  // `out` may be null
+        return;
     const auto* in = reinterpret_cast<const Byte*>(row);
     if (to == DType::F32)
         return load(from, in, first, n, static_cast<float*>(out));

@@ -46,8 +46,8 @@ struct Workspace {
     Tensor logits;      // [batch, vocab/R]
     Tensor all_logits;  // [R parts of [batch, vocab/R]]
     // Decoding with eviction.
-    Tensor probs;          // [n_q * decode_rows]
-    Tensor decode_scores;  // [n_kv * decode_rows]
+    Tensor probs;          // [n_q, decode_rows]
+    Tensor decode_scores;  // [n_kv, decode_rows]
 
     Workspace(Backend& dev, const ModelConfig& model, const Shard& shard, const WorkspaceSize& size);
 };

@@ -10,40 +10,45 @@ namespace cake {
 
 namespace {
 
-constexpr TokenId kNoToken = -1;
+constexpr TokenId no_token = -1;
 
 // Words that are worth remembering: most are short. The bound keeps memory small for any text.
-constexpr std::size_t kSeenWords = 1 << 16;
-constexpr std::size_t kSeenBytes = 48;
+constexpr std::size_t most_seen_words = 1 << 16;
+constexpr std::size_t most_seen_bytes = 48;
 
 bool reaches_into_metaspace(const Vocabulary& vocabulary, const Merge& merge) {
-    return vocabulary.text(merge.right).starts_with(kMetaspace) &&
-           !vocabulary.text(merge.left).ends_with(kMetaspace);
+    return vocabulary.text(merge.right).starts_with(metaspace_mark) &&
+           !vocabulary.text(merge.left).ends_with(metaspace_mark);
 }
 
 }  // namespace
 
-BpeModel::BpeModel(const Vocabulary& vocabulary, const std::vector<Merge>& merges, BpeOptions options)
+BpeModel::BpeModel(const Vocabulary& vocabulary, const std::vector<Merge>& merges,
+                   BpeOptions options)
     : vocabulary_(vocabulary), merges_(merges), options_(options) {
     for (int byte = 0; byte < 256; ++byte) {
         const char c = char(byte);
         const std::string text =
             options_.byte_level ? spell_bytes({&c, 1}) : fmt::format("<0x{:02X}>", byte);
-        byte_tokens_[std::size_t(byte)] = vocabulary_.id_of(text).value_or(kNoToken);
+        byte_tokens_[std::size_t(byte)] = vocabulary_.id_of(text).value_or(no_token);
     }
     // Where "▁" always begins a token, a text may be cut in front of it: the parts are short, and repeat.
-    parts_at_metaspace_ =
-        !options_.byte_level && !options_.ignore_merges && vocabulary_.id_of(kMetaspace).has_value() &&
-        std::ranges::none_of(merges, [&](const Merge& m) { return reaches_into_metaspace(vocabulary_, m); });
+    parts_at_metaspace_ = !options_.byte_level && !options_.ignore_merges &&
+                          vocabulary_.id_of(metaspace_mark).has_value() &&
+                          std::ranges::none_of(merges, [&](const Merge& m) {
+                              return reaches_into_metaspace(vocabulary_, m);
+                          });
 }
 
 void BpeModel::Encoder::encode(std::string_view word, std::vector<TokenId>& ids) {
-    if (!model_.parts_at_metaspace_) return encode_part(word, ids);
+    if (!model_.parts_at_metaspace_)
+        return encode_part(word, ids);
     while (!word.empty()) {
         // A part is a run of "▁" and what follows it up to the next.
         std::size_t end = 0;
-        while (word.substr(end).starts_with(kMetaspace)) end += kMetaspace.size();
-        end = std::min(word.find(kMetaspace, end), word.size());
+        while (word.substr(end).starts_with(metaspace_mark))
+            end += metaspace_mark.size();
+        end = std::min(word.find(metaspace_mark, end), word.size());
         encode_part(word.substr(0, end), ids);
         word.remove_prefix(end);
     }
@@ -57,7 +62,8 @@ void BpeModel::Encoder::encode_part(std::string_view word, std::vector<TokenId>&
     symbols_.clear();
     std::optional<TokenId> whole;
     if (model_.options_.ignore_merges)
-        whole = model_.vocabulary_.id_of(model_.options_.byte_level ? spell_bytes(word) : std::string(word));
+        whole = model_.vocabulary_.id_of(model_.options_.byte_level ? spell_bytes(word)
+                                                                    : std::string(word));
     if (whole) {
         symbols_.push_back(*whole);
     } else {
@@ -65,7 +71,8 @@ void BpeModel::Encoder::encode_part(std::string_view word, std::vector<TokenId>&
         merger_.merge(symbols_);
     }
     ids.insert(ids.end(), symbols_.begin(), symbols_.end());
-    if (word.size() <= kSeenBytes && seen_.size() < kSeenWords) seen_.emplace(word, symbols_);
+    if (word.size() <= most_seen_bytes && seen_.size() < most_seen_words)
+        seen_.emplace(word, symbols_);
 }
 
 // The word's bytes or characters as tokens.
@@ -73,7 +80,8 @@ void BpeModel::Encoder::find_symbols(std::string_view word) {
     const BpeOptions& options = model_.options_;
     bool last_is_unknown = false;
     const auto add_unknown = [&] {
-        if (options.unknown && !(options.fuse_unknown && last_is_unknown)) symbols_.push_back(*options.unknown);
+        if (options.unknown && !(options.fuse_unknown && last_is_unknown))
+            symbols_.push_back(*options.unknown);
         last_is_unknown = true;
     };
 
@@ -91,8 +99,10 @@ void BpeModel::Encoder::find_symbols(std::string_view word) {
             }
         }
         const bool spells_bytes = options.byte_level || options.byte_fallback;
-        if (spells_bytes && std::ranges::all_of(character, [&](char c) { return token_of(c) != kNoToken; })) {
-            for (const char c : character) symbols_.push_back(token_of(c));
+        if (spells_bytes &&
+            std::ranges::all_of(character, [&](char c) { return token_of(c) != no_token; })) {
+            for (const char c : character)
+                symbols_.push_back(token_of(c));
             last_is_unknown = false;
         } else {
             add_unknown();

@@ -14,15 +14,16 @@
 namespace cake {
 
 struct BpeOptions {
-    bool byte_level = false;     // symbols are bytes (GPT-2), else characters (SentencePiece)
-    bool byte_fallback = false;  // a character that is no token becomes its bytes' tokens <0x00>..<0xFF>
+    bool byte_level = false;  // symbols are bytes (GPT-2), else characters (SentencePiece)
+    bool byte_fallback =
+        false;  // a character that is no token becomes its bytes' tokens <0x00>..<0xFF>
     bool ignore_merges = false;  // a word that is a token is taken whole, whatever the merges say
     bool fuse_unknown = false;   // neighbouring unknown characters become one unknown token
     std::optional<TokenId> unknown;  // stands for unknown characters; without it they vanish
 };
 
 // "▁", SentencePiece's visible space.
-inline constexpr std::string_view kMetaspace = "\xE2\x96\x81";
+inline constexpr std::string_view metaspace_mark = "\xE2\x96\x81";
 
 class BpeModel {
 public:

@@ -13,6 +13,7 @@
 #include <cmath>
 
 #include "base/error.h"
+#include "io/file_error.h"
 #include "io/gguf.h"
 #include "text/tokenizer_spec.h"
 #include "text/utf8.h"
@@ -24,7 +25,7 @@ namespace {
 enum TokenType : std::int64_t { Normal = 1, Unknown = 2, Control = 3, UserDefined = 4 };
 
 // The longest token of a SentencePiece vocabulary in bytes; its trainer's limit is far lower.
-constexpr std::size_t kLongestPiece = 1024;
+constexpr std::size_t longest_piece_bytes = 1024;
 
 struct Reader {
     const GgufFile& gguf;
@@ -32,14 +33,17 @@ struct Reader {
     const std::string& name() const { return gguf.file().path(); }
     const std::vector<std::string>& required_strings(std::string_view key) const {
         const auto* found = gguf.strings(key);
-        if (!found) throw usage_error("{}: no {}, thus no tokenizer", name(), key);
+        if (!found)
+            throw usage_error("{}: no {}, thus no tokenizer", name(), key);
         return *found;
     }
     std::optional<TokenId> id(std::string_view key, const Vocabulary& vocabulary) const {
         const auto value = gguf.integer(key);
-        if (!value) return std::nullopt;
+        if (!value)
+            return std::nullopt;
         if (*value < 0 || *value >= vocabulary.size())
-            throw usage_error("{}: {} is {}, but there are {} tokens", name(), key, *value, vocabulary.size());
+            throw usage_error("{}: {} is {}, but there are {} tokens", name(), key, *value,
+                              vocabulary.size());
         return TokenId(*value);
     }
 };
@@ -49,45 +53,53 @@ struct PreTokenizerRow {
     const char* pattern;    // null: GPT-2's
     bool digits = false;    // digits are cut off one by one first
     bool nfc = false;
-    bool llama3 = false;    // ignore_merges, and BOS unless told otherwise
+    bool llama3 = false;  // ignore_merges, and BOS unless told otherwise
 };
 
 // The patterns are those of the models' own tokenizer.json.
-constexpr const char* kLlama3Pattern =
-    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|"
+constexpr const char* llama3_pattern =
+    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| "
+    "?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|"
     "\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
-constexpr const char* kQwen2Pattern =
-    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|"
+constexpr const char* qwen2_pattern =
+    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| "
+    "?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|"
     "\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
 
-constexpr std::array kPreTokenizers = {
+constexpr std::array pre_tokenizer_rows = {
     PreTokenizerRow{"gpt-2", nullptr},
     PreTokenizerRow{"smollm", nullptr, /*digits=*/true},
-    PreTokenizerRow{"llama-bpe", kLlama3Pattern, false, false, /*llama3=*/true},
-    PreTokenizerRow{"qwen2", kQwen2Pattern, false, /*nfc=*/true},
-    PreTokenizerRow{"deepseek-r1-qwen", kQwen2Pattern, false, /*nfc=*/true},
+    PreTokenizerRow{"llama-bpe", llama3_pattern, false, false, /*llama3=*/true},
+    PreTokenizerRow{"qwen2", qwen2_pattern, false, /*nfc=*/true},
+    PreTokenizerRow{"deepseek-r1-qwen", qwen2_pattern, false, /*nfc=*/true},
 };
 
 const PreTokenizerRow& pre_tokenizer_named(const std::string& name, const std::string& file) {
     std::string known;
-    for (const PreTokenizerRow& row : kPreTokenizers) {
-        if (row.name == name) return row;
+    for (const PreTokenizerRow& row : pre_tokenizer_rows) {
+        if (row.name == name)
+            return row;
         known += fmt::format("{}{}", known.empty() ? "" : ", ", row.name);
     }
-    throw usage_error("{}: tokenizer.ggml.pre is '{}'; supported are {}", file, name, known);
+    throw usage_error("{}: tokenizer.ggml.pre is {}; supported are {}", file, quote(name), known);
 }
 
 void read_tokens(const Reader& in, TokenizerSpec& spec) {
     const auto& tokens = in.required_strings("tokenizer.ggml.tokens");
-    for (std::size_t id = 0; id < tokens.size(); ++id) spec.vocabulary.add(TokenId(id), tokens[id], tokens.size());
+    spec.vocabulary = Vocabulary(tokens.size(), in.name());
+    for (std::size_t id = 0; id < tokens.size(); ++id)
+        spec.vocabulary.add(TokenId(id), tokens[id]);
 
     const auto* types = in.gguf.integers("tokenizer.ggml.token_type");
-    if (!types) return;
+    if (!types)
+        return;
     if (types->size() != tokens.size())
-        throw usage_error("{}: {} tokens, but {} token types", in.name(), tokens.size(), types->size());
+        throw usage_error("{}: {} tokens, but {} token types", in.name(), tokens.size(),
+                          types->size());
     for (std::size_t id = 0; id < tokens.size(); ++id) {
         const std::int64_t type = (*types)[id];
-        if (type != Unknown && type != Control && type != UserDefined) continue;
+        if (type != Unknown && type != Control && type != UserDefined)
+            continue;
         AddedToken token;
         token.id = TokenId(id);
         token.text = tokens[id];
@@ -100,12 +112,15 @@ void read_tokens(const Reader& in, TokenizerSpec& spec) {
 bool read_gpt2(const Reader& in, TokenizerSpec& spec) {
     const std::string pre = in.gguf.string("tokenizer.ggml.pre").value_or("");
     const PreTokenizerRow& row = pre_tokenizer_named(pre, in.name());
-    if (row.nfc) spec.normalizer.emplace_back(NormalForm::Nfc);
-    if (row.digits) spec.pre_tokenizer.emplace_back(digits_step(true));
+    if (row.nfc)
+        spec.normalizer.emplace_back(NormalForm::Nfc);
+    if (row.digits)
+        spec.pre_tokenizer.emplace_back(digits_step(true));
     spec.pre_tokenizer.emplace_back(row.pattern ? SplitStep{Pattern(row.pattern)} : gpt2_step());
     spec.bpe.byte_level = spec.decoder.byte_level = true;
     spec.bpe.ignore_merges = row.llama3;
-    for (const std::string& merge : in.required_strings("tokenizer.ggml.merges")) add_merge(spec, merge, in.name());
+    for (const std::string& merge : in.required_strings("tokenizer.ggml.merges"))
+        add_merge(spec, merge, in.name());
     spec.kind = fmt::format("byte-level BPE ({})", row.name);
     return row.llama3;
 }
@@ -115,16 +130,19 @@ void find_merges(const Reader& in, TokenizerSpec& spec) {
     const auto& tokens = in.required_strings("tokenizer.ggml.tokens");
     const auto* scores = in.gguf.numbers("tokenizer.ggml.scores");
     if (!scores || scores->size() != tokens.size())
-        throw usage_error("{}: {} tokens, but {} scores (tokenizer.ggml.scores)", in.name(), tokens.size(),
-                          scores ? scores->size() : 0);
+        throw usage_error("{}: {} tokens, but {} scores (tokenizer.ggml.scores)", in.name(),
+                          tokens.size(), scores ? scores->size() : 0);
     std::vector<bool> is_added(tokens.size(), false);
-    for (const AddedToken& token : spec.added) is_added[std::size_t(token.id)] = true;
+    for (const AddedToken& token : spec.added)
+        is_added[std::size_t(token.id)] = true;
 
     std::vector<TokenId> by_score;
     for (TokenId id = 0; id < spec.vocabulary.size(); ++id) {
         const double score = (*scores)[std::size_t(id)];
-        if (std::isnan(score)) throw usage_error("{}: the score of token {} is not a number", in.name(), id);
-        if (!is_added[std::size_t(id)]) by_score.push_back(id);
+        if (std::isnan(score))
+            throw usage_error("{}: the score of token {} is not a number", in.name(), id);
+        if (!is_added[std::size_t(id)])
+            by_score.push_back(id);
     }
     const auto score_of = [&](TokenId id) { return (*scores)[std::size_t(id)]; };
     std::ranges::stable_sort(by_score, std::greater<>{}, score_of);
@@ -132,13 +150,16 @@ void find_merges(const Reader& in, TokenizerSpec& spec) {
     std::uint32_t rank = 0;
     for (std::size_t i = 0; i < by_score.size(); ++i) {
         const TokenId id = by_score[i];
-        if (i > 0 && score_of(id) < score_of(by_score[i - 1])) ++rank;
+        if (i > 0 && score_of(id) < score_of(by_score[i - 1]))
+            ++rank;
         const std::string_view text = spec.vocabulary.text(id);
-        if (text.size() > kLongestPiece)
-            throw usage_error("{}: token {} is {} bytes long, more than {}", in.name(), id, text.size(), kLongestPiece);
+        if (text.size() > longest_piece_bytes)
+            throw usage_error("{}: token {} is {} bytes long, more than {}", in.name(), id,
+                              text.size(), longest_piece_bytes);
         for (std::size_t at = 0; at < text.size();) {
             at += utf8_unit(text, at).bytes;
-            if (at == text.size()) break;
+            if (at == text.size())
+                break;
             const auto left = spec.vocabulary.id_of(text.substr(0, at));
             const auto right = left ? spec.vocabulary.id_of(text.substr(at)) : std::nullopt;
             if (right && !is_added[std::size_t(*left)] && !is_added[std::size_t(*right)])
@@ -149,20 +170,20 @@ void find_merges(const Reader& in, TokenizerSpec& spec) {
 
 void read_llama(const Reader& in, TokenizerSpec& spec) {
     const bool prefix = in.gguf.boolean("tokenizer.ggml.add_space_prefix").value_or(true);
-    const std::string space(kMetaspace);
+    const std::string space(metaspace_mark);
     if (spec.vocabulary.id_of("[INST]") && prefix) {
         // Mistral's tokenizers with [INST] as a token put a space in front of a text only, others (Llama 2) also
         // behind every special token. The file does not tell them apart.
         spec.pre_tokenizer.emplace_back(MetaspaceStep{space, MetaspaceStep::Prepend::First, false});
     } else {
-        if (prefix) spec.normalizer.emplace_back(PrependStep{space});
+        if (prefix)
+            spec.normalizer.emplace_back(PrependStep{space});
         spec.normalizer.emplace_back(ReplaceStep{" ", space});
     }
     spec.bpe.byte_fallback = spec.decoder.byte_fallback = true;
     spec.bpe.fuse_unknown = true;
     spec.bpe.unknown = in.id("tokenizer.ggml.unknown_token_id", spec.vocabulary);
     spec.decoder.replace = {{space, " "}};
-    spec.decoder.strip = " ";
     spec.decoder.strip_count = prefix ? 1 : 0;
     find_merges(in, spec);
     spec.kind = "SentencePiece BPE";
@@ -182,15 +203,21 @@ TokenizerSpec tokenizer_from_gguf(const GgufFile& gguf) {
     else if (model == "llama")
         read_llama(in, spec);
     else
-        throw usage_error("{}: tokenizer.ggml.model is '{}'; supported are gpt2, llama", in.name(), model);
+        throw usage_error("{}: tokenizer.ggml.model is {}; supported are gpt2, llama", in.name(),
+                          quote(model));
 
     spec.bos = in.id("tokenizer.ggml.bos_token_id", spec.vocabulary);
     const auto eos = in.id("tokenizer.ggml.eos_token_id", spec.vocabulary);
-    if (spec.bos && gguf.boolean("tokenizer.ggml.add_bos_token").value_or(adds_bos)) spec.in_front = {*spec.bos};
-    if (eos && gguf.boolean("tokenizer.ggml.add_eos_token").value_or(false)) spec.behind = {*eos};
-    if (eos) add_end(spec, *eos);
-    for (const std::string_view key : {"tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"})
-        if (const auto id = in.id(key, spec.vocabulary)) add_end(spec, *id);
+    if (spec.bos && gguf.boolean("tokenizer.ggml.add_bos_token").value_or(adds_bos))
+        spec.in_front = {*spec.bos};
+    if (eos && gguf.boolean("tokenizer.ggml.add_eos_token").value_or(false))
+        spec.behind = {*eos};
+    if (eos)
+        add_end(spec, *eos);
+    for (const std::string_view key :
+         {"tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"})
+        if (const auto id = in.id(key, spec.vocabulary))
+            add_end(spec, *id);
     add_known_ends(spec);
 
     spec.chat_template = gguf.string("tokenizer.chat_template").value_or("");

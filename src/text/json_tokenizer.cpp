@@ -20,21 +20,27 @@ using nlohmann::json;
 
 TokenId token_id(const json& value, const std::string& token, const std::string& name) {
     constexpr std::int64_t largest = std::numeric_limits<TokenId>::max();
-    const bool fits = value.is_number_unsigned() ? value.get<std::uint64_t>() <= std::uint64_t(largest)
-                                                 : value.is_number_integer() && value.get<std::int64_t>() >= 0;
-    if (!fits) throw usage_error("{}: token {} has the id {}", name, quote(token), value.dump().substr(0, 40));
+    const bool fits = value.is_number_unsigned()
+                          ? value.get<std::uint64_t>() <= std::uint64_t(largest)
+                          : value.is_number_integer() && value.get<std::int64_t>() >= 0;
+    if (!fits)
+        throw usage_error("{}: token {} has the id {}", name, quote(token), quote(value.dump()));
     return TokenId(value.get<std::int64_t>());
 }
 
-void read_vocabulary(const json& file, const json& model, const std::string& name, TokenizerSpec& spec) {
+void read_vocabulary(const json& file, const json& model, const std::string& name,
+                     TokenizerSpec& spec) {
     const json& tokens = model.at("vocab");
     const json none = json::array();
-    const json& added = file.contains("added_tokens") && !file["added_tokens"].is_null() ? file["added_tokens"] : none;
+    const json& added = file.contains("added_tokens") && !file["added_tokens"].is_null()
+                            ? file["added_tokens"]
+                            : none;
     if (!tokens.is_object() || !added.is_array())
         throw usage_error("{}: model.vocab is no object or added_tokens no array", name);
 
-    const std::size_t expected = tokens.size() + added.size();
-    for (const auto& [text, id] : tokens.items()) spec.vocabulary.add(token_id(id, text, name), text, expected);
+    spec.vocabulary = Vocabulary(tokens.size() + added.size(), name);
+    for (const auto& [text, id] : tokens.items())
+        spec.vocabulary.add(token_id(id, text, name), text);
     for (const json& entry : added) {
         AddedToken token;
         token.text = entry.at("content").get<std::string>();
@@ -44,7 +50,7 @@ void read_vocabulary(const json& file, const json& model, const std::string& nam
         token.takes_left = entry.value("lstrip", false);
         token.takes_right = entry.value("rstrip", false);
         token.single_word = entry.value("single_word", false);
-        spec.vocabulary.add(token.id, token.text, expected);
+        spec.vocabulary.add(token.id, token.text);
         spec.added.push_back(std::move(token));
     }
 }
@@ -58,7 +64,7 @@ void read_merges(const json& model, const std::string& name, TokenizerSpec& spec
         else if (merge.is_array() && merge.size() == 2)
             add_merge(spec, merge[0].get<std::string>(), merge[1].get<std::string>(), name);
         else
-            throw usage_error("{}: the merge {} is not two tokens", name, merge.dump().substr(0, 80));
+            throw usage_error("{}: the merge {} is not two tokens", name, quote(merge.dump()));
     }
 }
 
@@ -71,9 +77,11 @@ void read_model(const json& file, const std::string& name, TokenizerSpec& spec) 
     const json& model = file.at("model");
     // Files of old versions name no type.
     const std::string type = model.value("type", model.contains("merges") ? "BPE" : "");
-    if (type != "BPE") throw usage_error("{}: the model's type is {}; supported is BPE", name, quote(type));
+    if (type != "BPE")
+        throw usage_error("{}: the model's type is {}; supported is BPE", name, quote(type));
     for (const char* key : {"dropout", "continuing_subword_prefix", "end_of_word_suffix"})
-        if (is_set(model, key)) throw usage_error("{}: model.{} is not supported", name, key);
+        if (is_set(model, key))
+            throw usage_error("{}: model.{} is not supported", name, key);
 
     read_vocabulary(file, model, name, spec);
     read_merges(model, name, spec);
@@ -83,7 +91,9 @@ void read_model(const json& file, const std::string& name, TokenizerSpec& spec) 
     if (is_set(model, "unk_token")) {
         const auto unknown = model["unk_token"].get<std::string>();
         spec.bpe.unknown = spec.vocabulary.id_of(unknown);
-        if (!spec.bpe.unknown) throw usage_error("{}: the vocabulary lacks the unknown token {}", name, quote(unknown));
+        if (!spec.bpe.unknown)
+            throw usage_error("{}: the vocabulary lacks the unknown token {}", name,
+                              quote(unknown));
     }
 }
 
@@ -95,7 +105,9 @@ TokenizerSpec tokenizer_from_json(std::string_view text, const std::string& name
         TokenizerSpec spec;
         read_model(file, name, spec);
         read_pipeline(file, name, spec);
-        spec.kind = spec.bpe.byte_level ? "byte-level BPE" : spec.bpe.byte_fallback ? "SentencePiece BPE" : "BPE";
+        spec.kind = spec.bpe.byte_level      ? "byte-level BPE"
+                    : spec.bpe.byte_fallback ? "SentencePiece BPE"
+                                             : "BPE";
         return spec;
     } catch (const json::exception& e) {
         throw usage_error("{}: not a tokenizer.json that is understood: {}", name, e.what());

@@ -1,9 +1,9 @@
 #include "text/normalise.h"
 
-#include <utf8proc.h>
-
 #include <algorithm>
 #include <array>
+
+#include <utf8proc.h>
 
 #include "base/error.h"
 #include "text/utf8.h"
@@ -25,8 +25,10 @@ int combining_class(utf8proc_int32_t code) { return utf8proc_get_property(code)-
 void order_marks(std::vector<utf8proc_int32_t>& codes) {
     for (auto at = codes.begin(); at != codes.end();) {
         at = std::find_if(at, codes.end(), [](auto code) { return combining_class(code) != 0; });
-        const auto end = std::find_if(at, codes.end(), [](auto code) { return combining_class(code) == 0; });
-        std::stable_sort(at, end, [](auto a, auto b) { return combining_class(a) < combining_class(b); });
+        const auto end =
+            std::find_if(at, codes.end(), [](auto code) { return combining_class(code) == 0; });
+        std::stable_sort(at, end,
+                         [](auto a, auto b) { return combining_class(a) < combining_class(b); });
         at = end;
     }
 }
@@ -34,12 +36,14 @@ void order_marks(std::vector<utf8proc_int32_t>& codes) {
 }  // namespace
 
 std::string to_normal_form(NormalForm form, std::string_view text) {
-    if (stays_as_it_is(form, text)) return std::string(text);
+    if (stays_as_it_is(form, text))
+        return std::string(text);
 
     const bool composes = form == NormalForm::Nfc || form == NormalForm::Nfkc;
     const bool compatible = form == NormalForm::Nfkc || form == NormalForm::Nfkd;
-    const auto options = utf8proc_option_t(UTF8PROC_STABLE | (composes ? UTF8PROC_COMPOSE : UTF8PROC_DECOMPOSE) |
-                                           (compatible ? UTF8PROC_COMPAT : 0));
+    const auto options =
+        utf8proc_option_t(UTF8PROC_STABLE | (composes ? UTF8PROC_COMPOSE : UTF8PROC_DECOMPOSE) |
+                          (compatible ? UTF8PROC_COMPAT : 0));
 
     std::vector<utf8proc_int32_t> codes;
     codes.reserve(text.size());
@@ -48,13 +52,16 @@ std::string to_normal_form(NormalForm form, std::string_view text) {
         at += unit.bytes;
         // 18 code points is the longest decomposition in Unicode (U+FDFA); the array has room to spare.
         std::array<utf8proc_int32_t, 64> parts;
-        const auto n = utf8proc_decompose_char(unit.code, parts.data(), parts.size(), options, nullptr);
-        CAKE_CHECK(n >= 0 && n <= utf8proc_ssize_t(parts.size()), "U+{:04X} does not decompose", unit.code);
+        const auto n =
+            utf8proc_decompose_char(unit.code, parts.data(), parts.size(), options, nullptr);
+        CAKE_CHECK(n >= 0 && n <= utf8proc_ssize_t(parts.size()), "U+{:04X} does not decompose",
+                   unit.code);
         codes.insert(codes.end(), parts.begin(), parts.begin() + n);
     }
     order_marks(codes);
-    const auto n = composes ? utf8proc_normalize_utf32(codes.data(), utf8proc_ssize_t(codes.size()), options)
-                            : utf8proc_ssize_t(codes.size());
+    const auto n =
+        composes ? utf8proc_normalize_utf32(codes.data(), utf8proc_ssize_t(codes.size()), options)
+                 : utf8proc_ssize_t(codes.size());
     CAKE_CHECK(n >= 0, "text is not normalised: {}", utf8proc_errmsg(n));
 
     std::string out;
@@ -73,7 +80,8 @@ std::string replace_all(std::string_view text, std::string_view from, std::strin
     for (;;) {
         const std::size_t at = text.find(from);
         out += text.substr(0, at);
-        if (at == std::string_view::npos) return out;
+        if (at == std::string_view::npos)
+            return out;
         out += to;
         text.remove_prefix(at + from.size());
     }
@@ -83,10 +91,20 @@ std::string normalise(const std::vector<NormalizerStep>& steps, std::string text
     struct Apply {
         std::string text;
         std::string operator()(NormalForm form) { return to_normal_form(form, text); }
-        std::string operator()(const PrependStep& step) { return text.empty() ? text : step.text + text; }
-        std::string operator()(const ReplaceStep& step) { return replace_all(text, step.from, step.to); }
+        std::string operator()(const PrependStep& step) {
+            return text.empty() ? text : step.text + text;
+        }
+        std::string operator()(const ReplaceStep& step) {
+            return replace_all(text, step.from, step.to);
+        }
     };
-    for (const NormalizerStep& step : steps) text = std::visit(Apply{std::move(text)}, step);
+    const std::size_t most_bytes = 64 * text.size() + 4096;
+    for (const NormalizerStep& step : steps) {
+        text = std::visit(Apply{std::move(text)}, step);
+        if (text.size() > most_bytes)
+            throw Error(
+                fmt::format("the tokenizer's normalizer makes {} bytes of a text", text.size()));
+    }
     return text;
 }
 

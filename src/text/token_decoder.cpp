@@ -12,25 +12,30 @@ namespace {
 
 // The byte that "<0x41>" names.
 std::optional<char> named_byte(std::string_view token) {
-    if (token.size() != 6 || !token.starts_with("<0x") || !token.ends_with('>')) return std::nullopt;
+    if (token.size() != 6 || !token.starts_with("<0x") || !token.ends_with('>'))
+        return std::nullopt;
     unsigned value = 0;
     const char* end = token.data() + 5;
     const auto result = std::from_chars(token.data() + 3, end, value, 16);
-    if (result.ec != std::errc() || result.ptr != end) return std::nullopt;
+    if (result.ec != std::errc() || result.ptr != end)
+        return std::nullopt;
     return char(value);
 }
 
 // A run of byte tokens is text as a whole or, if it is not UTF-8, nothing of it: Hugging Face's ByteFallback.
 std::string text_of_run(std::string_view run) {
-    if (is_utf8(run)) return std::string(run);
+    if (is_utf8(run))
+        return std::string(run);
     std::string out;
-    for (std::size_t i = 0; i < run.size(); ++i) out += kReplacementCharacter;
+    for (std::size_t i = 0; i < run.size(); ++i)
+        out += replacement_character;
     return out;
 }
 
 }  // namespace
 
-TokenDecoder::TokenDecoder(const Vocabulary& vocabulary, DecoderOptions options) : options_(std::move(options)) {
+TokenDecoder::TokenDecoder(const Vocabulary& vocabulary, DecoderOptions options)
+    : options_(std::move(options)) {
     pieces_.resize(std::size_t(vocabulary.size()));
     for (TokenId id = 0; id < vocabulary.size(); ++id) {
         const std::string& text = vocabulary.text(id);
@@ -41,13 +46,15 @@ TokenDecoder::TokenDecoder(const Vocabulary& vocabulary, DecoderOptions options)
             piece = {std::string(1, *byte), true};
         } else {
             piece.bytes = mend_utf8(text);
-            for (const auto& [from, to] : options_.replace) piece.bytes = replace_all(piece.bytes, from, to);
+            for (const auto& [from, to] : options_.replace)
+                piece.bytes = replace_all(piece.bytes, from, to);
         }
     }
 }
 
 std::string TokenDecoder::Stream::next(TokenId id) {
-    if (id < 0 || std::size_t(id) >= decoder_->pieces_.size()) return {};
+    if (id < 0 || std::size_t(id) >= decoder_->pieces_.size())
+        return {};
     const Piece& piece = decoder_->pieces_[std::size_t(id)];
     if (decoder_->options_.byte_level) {
         undecided_ += piece.bytes;

@@ -14,8 +14,8 @@ struct DecoderOptions {
     bool byte_level = false;     // a token's characters spell bytes (GPT-2)
     bool byte_fallback = false;  // <0x00>..<0xFF> are bytes (SentencePiece)
     std::vector<std::pair<std::string, std::string>> replace;  // in each token: {"▁", " "}
-    std::string strip;    // taken from the front of the text,
-    int strip_count = 0;  // at most so often
+    std::string strip = " ";                                   // taken from the front of the text,
+    int strip_count = 0;                                       // at most so often
 };
 
 // What each token of a vocabulary adds to a text.
@@ -26,7 +26,8 @@ public:
     // Decodes the tokens of one text in order.
     class Stream {
     public:
-        explicit Stream(const TokenDecoder& decoder) : decoder_(&decoder), strips_left_(decoder.options_.strip_count) {}
+        explicit Stream(const TokenDecoder& decoder)
+            : decoder_(&decoder), strips_left_(decoder.options_.strip_count) {}
         std::string next(TokenId id);  // the text that is now certain: whole characters
         std::string finish();          // the rest
     private:

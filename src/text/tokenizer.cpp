@@ -17,14 +17,16 @@ struct Tokenizer::Impl {
           decoder(spec.vocabulary, spec.decoder),
           special(std::size_t(spec.vocabulary.size()), false) {
         for (const AddedToken& token : spec.added)
-            if (spec.vocabulary.contains(token.id)) special[std::size_t(token.id)] = token.special;
+            if (spec.vocabulary.contains(token.id))
+                special[std::size_t(token.id)] = token.special;
         spec.merges = {};  // bpe has them
     }
 
     static std::vector<AddedToken> select(const std::vector<AddedToken>& tokens, bool normalized) {
         std::vector<AddedToken> out;
-        std::ranges::copy_if(tokens, std::back_inserter(out),
-                             [&](const AddedToken& token) { return token.normalized == normalized; });
+        std::ranges::copy_if(tokens, std::back_inserter(out), [&](const AddedToken& token) {
+            return token.normalized == normalized;
+        });
         return out;
     }
 
@@ -61,15 +63,17 @@ std::vector<TokenId> Tokenizer::encode(std::string_view text, bool add_special) 
     }
 
     std::vector<TokenId> ids;
-    if (add_special) ids = spec.in_front;
+    if (add_special)
+        ids = spec.in_front;
     BpeModel::Encoder encoder(impl_->bpe);
     for (const Gap& gap : impl_->raw_tokens.split(text)) {
         if (gap.token >= 0) {
             ids.push_back(gap.token);
             continue;
         }
-        const std::string normal = normalise(
-            spec.normalizer, std::string(text.substr(gap.range.begin, gap.range.end - gap.range.begin)));
+        const std::string normal =
+            normalise(spec.normalizer,
+                      std::string(text.substr(gap.range.begin, gap.range.end - gap.range.begin)));
         for (const Gap& part : impl_->normalized_tokens.split(normal)) {
             if (part.token >= 0) {
                 ids.push_back(part.token);
@@ -77,34 +81,44 @@ std::vector<TokenId> Tokenizer::encode(std::string_view text, bool add_special) 
             }
             const bool at_start = gap.range.begin == 0 && part.range.begin == 0;
             const Words words = pretokenize(
-                spec.pre_tokenizer, normal.substr(part.range.begin, part.range.end - part.range.begin), at_start);
+                spec.pre_tokenizer,
+                normal.substr(part.range.begin, part.range.end - part.range.begin), at_start);
             const std::string_view all = words.text;
             for (const TextRange& word : words.ranges)
                 encoder.encode(all.substr(word.begin, word.end - word.begin), ids);
         }
     }
-    if (add_special) ids.insert(ids.end(), spec.behind.begin(), spec.behind.end());
+    if (add_special)
+        ids.insert(ids.end(), spec.behind.begin(), spec.behind.end());
     return ids;
 }
 
 std::string Tokenizer::decode(std::span<const TokenId> ids, bool skip_special) const {
     StreamDecoder stream(*this, skip_special);
     std::string text;
-    for (const TokenId id : ids) text += stream.next(id);
+    for (const TokenId id : ids)
+        text += stream.next(id);
     return text + stream.finish();
 }
 
 int Tokenizer::vocabulary_size() const { return impl_->spec.vocabulary.size(); }
 std::optional<TokenId> Tokenizer::bos() const { return impl_->spec.bos; }
-const std::vector<TokenId>& Tokenizer::end_of_sequence() const { return impl_->spec.end_of_sequence; }
-std::optional<TokenId> Tokenizer::id_of(std::string_view token) const { return impl_->spec.vocabulary.id_of(token); }
+const std::vector<TokenId>& Tokenizer::end_of_sequence() const {
+    return impl_->spec.end_of_sequence;
+}
+std::optional<TokenId> Tokenizer::id_of(std::string_view token) const {
+    return impl_->spec.vocabulary.id_of(token);
+}
 
 const std::string& Tokenizer::token(TokenId id) const {
-    CAKE_CHECK(id >= 0 && id < vocabulary_size(), "token id {} of a vocabulary of {}", id, vocabulary_size());
+    CAKE_CHECK(id >= 0 && id < vocabulary_size(), "token id {} of a vocabulary of {}", id,
+               vocabulary_size());
     return impl_->spec.vocabulary.text(id);
 }
 
-bool Tokenizer::is_special(TokenId id) const { return id >= 0 && id < vocabulary_size() && impl_->special[std::size_t(id)]; }
+bool Tokenizer::is_special(TokenId id) const {
+    return id >= 0 && id < vocabulary_size() && impl_->special[std::size_t(id)];
+}
 
 bool Tokenizer::adds_bos() const {
     const auto& in_front = impl_->spec.in_front;
@@ -121,13 +135,15 @@ struct StreamDecoder::State {
 };
 
 StreamDecoder::StreamDecoder(const Tokenizer& tokenizer, bool skip_special)
-    : state_(std::make_unique<State>(State{&tokenizer, skip_special, TokenDecoder::Stream(tokenizer.impl_->decoder)})) {}
+    : state_(std::make_unique<State>(
+          State{&tokenizer, skip_special, TokenDecoder::Stream(tokenizer.impl_->decoder)})) {}
 StreamDecoder::StreamDecoder(StreamDecoder&&) noexcept = default;
 StreamDecoder& StreamDecoder::operator=(StreamDecoder&&) noexcept = default;
 StreamDecoder::~StreamDecoder() = default;
 
 std::string StreamDecoder::next(TokenId id) {
-    if (state_->skip_special && state_->tokenizer->is_special(id)) return {};
+    if (state_->skip_special && state_->tokenizer->is_special(id))
+        return {};
     return state_->stream.next(id);
 }
 

@@ -49,7 +49,8 @@ void add_end(TokenizerSpec& spec, TokenId id);
 
 // Adds the next merge in rank, of two tokens or of "left right". Usage error where a token or their union is not in the
 // vocabulary; `name` is the file.
-void add_merge(TokenizerSpec& spec, const std::string& left, const std::string& right, const std::string& name);
+void add_merge(TokenizerSpec& spec, const std::string& left, const std::string& right,
+               const std::string& name);
 void add_merge(TokenizerSpec& spec, const std::string& merge, const std::string& name);
 
 }  // namespace cake

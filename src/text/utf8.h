@@ -8,13 +8,14 @@
 
 namespace cake {
 
-inline constexpr std::string_view kReplacementCharacter = "\xEF\xBF\xBD";  // U+FFFD
+inline constexpr std::string_view replacement_character = "\xEF\xBF\xBD";  // U+FFFD
 
 // What begins at `at` of some bytes.
 struct Utf8Unit {
-    std::size_t bytes = 0;      // 1 to 4; of broken bytes the longest prefix of a character (at least 1)
-    std::int32_t code = -1;     // code point, or -1: not a character
-    bool cut_short = false;     // the bytes end within what may still become a character
+    std::size_t bytes =
+        0;  // 1 to 4; of broken bytes the longest prefix of a character (at least 1)
+    std::int32_t code = -1;  // code point, or -1: not a character
+    bool cut_short = false;  // the bytes end within what may still become a character
 };
 
 // `at` < bytes.size().

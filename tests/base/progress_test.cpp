@@ -13,7 +13,10 @@ namespace {
 // A bar drawn into a file by a clock that the test moves.
 class ProgressTest : public testing::Test {
 protected:
-    ~ProgressTest() override { std::fclose(file_); }
+    ~ProgressTest() override {
+        progress_.finish();
+        std::fclose(file_);
+    }
 
     std::string drawn() {
         std::fflush(file_);

@@ -1,5 +1,4 @@
 // The cases over MPI, and World's agreement about start-up. Runs under mpirun with 2 and with 3 ranks.
-#include <climits>
 #include <cstdlib>
 
 #include <gmock/gmock.h>
@@ -8,6 +7,7 @@
 #include "base/log.h"
 #include "comm/communicator_cases.h"
 #include "comm/mpi.h"
+#include "comm/mpi_check.h"
 #include "mpi_main.h"
 
 namespace cake {
@@ -33,20 +33,16 @@ TEST_P(CutMessages, Keep) {
 INSTANTIATE_TEST_SUITE_P(Contract, CutMessages, testing::ValuesIn(kCommunicatorCases),
                          [](const auto& info) { return info.param.name; });
 
-TEST(MpiCommunicator, ReportsCallRankAndHost) {
-    MPI_Comm copy = MPI_COMM_NULL;
-    ASSERT_EQ(MPI_Comm_dup(MPI_COMM_WORLD, &copy), MPI_SUCCESS);
-    MpiCommunicator comm(copy, INT_MAX);
-    float x = 0;
-    // More bytes than the root sends: MPI says "truncated" on the others, which nobody waits for.
-    const auto bytes = std::as_writable_bytes(std::span(&x, 1));
+TEST(MpiCheck, ReportsCallPlaceRankAndHost) {
+    EXPECT_NO_THROW(detail::mpi_check(MPI_SUCCESS, "MPI_Bcast(x)", "comm/mpi.cpp", 12));
     try {
-        comm.broadcast_bytes(comm.rank() == 0 ? bytes : bytes.first(1), 0);
-        EXPECT_EQ(comm.rank(), 0);
+        detail::mpi_check(MPI_ERR_ROOT, "MPI_Bcast(x)", "comm/mpi.cpp", 12);
+        ADD_FAILURE();
     } catch (const Error& error) {
-        EXPECT_THAT(error.what(), testing::StartsWith(fmt::format("rank {} on {}: MPI_Bcast(",
-                                                                  comm.rank(), host_name())));
-        EXPECT_THAT(error.what(), testing::HasSubstr("mpi.cpp:"));
+        EXPECT_EQ(
+            std::string(error.what()),
+            fmt::format("rank {} on {}: MPI_Bcast(x): MPI_ERR_ROOT: invalid root (mpi.cpp:12)",
+                        test_world().rank(), host_name()));
     }
 }
 

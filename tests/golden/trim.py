@@ -2,7 +2,7 @@
 
 usage: trim.py FULL_SET OUT    (README.md describes the full set)
 """
-import json, pathlib, shutil, struct, sys
+import json, math, pathlib, shutil, struct, sys
 
 MODELS = ["tiny-llama", "tiny-mistral", "tiny-qwen2", "tiny-llama-bf16"]
 SMOLLM2 = ["p2000_full", "p2000_prefill", "p2000_c128_casc_posorder", "p2000_c512_casc_posorder"]
@@ -35,6 +35,15 @@ def trim(source, target):
     target.write_bytes(struct.pack("<Q", len(head)) + head + body)
 
 
+def finite(x):
+    """Python writes Infinity, which is not JSON: null."""
+    if isinstance(x, dict):
+        return {k: finite(v) for k, v in x.items()}
+    if isinstance(x, list):
+        return [finite(v) for v in x]
+    return None if isinstance(x, float) and not math.isfinite(x) else x
+
+
 def main(full, out):
     full, out = pathlib.Path(full), pathlib.Path(out)
     shutil.copyfile(full / "budgets.json", out / "budgets.json")
@@ -49,7 +58,7 @@ def main(full, out):
             index["runs"] = [r for r in index["runs"] if pathlib.Path(r["file"]).stem in SMOLLM2]
         else:
             shutil.copytree(full / name / "model", out / name / "model", dirs_exist_ok=True)
-        (out / name / "index.json").write_text(json.dumps(index))
+        (out / name / "index.json").write_text(json.dumps(finite(index), allow_nan=False))
         for file in files:
             trim(file, out / name / file.name)
 

@@ -1,0 +1,98 @@
+#include "cli/cli.h"
+
+#include <cstdio>
+
+#include "config/nearest.h"
+
+namespace cake {
+namespace {
+
+constexpr Command command_table[] = {
+    {"generate", "one prompt in, text out", run_generate},
+    {"plan", "bytes per rank of a run, before anything is loaded", run_plan},
+    {"inspect", "what is in a model file or folder: sizes, types, tokenizer", run_inspect},
+    {"diff", "compares two reports: budgets, kept tokens, output tokens", run_diff},
+    {"version", "this build, the libraries in use, the devices seen", run_version},
+};
+
+std::string overview() {
+    std::string text =
+        "cake: LLM inference on several processes, with CAKE eviction of the KV cache\n\n"
+        "usage: cake COMMAND [options]\n"
+        "       mpirun -n RANKS cake COMMAND [options]\n\n";
+    for (const Command& command : commands())
+        text += fmt::format("  {:<10} {}\n", command.name, command.help);
+    return text + "\n`cake COMMAND --help` lists the options of a command.\n";
+}
+
+const Command& find_command(const std::string& name) {
+    std::vector<std::string> names;
+    for (const Command& command : commands()) {
+        if (command.name == name)
+            return command;
+        names.emplace_back(command.name);
+    }
+    throw usage_error("there is no command '{}'; the nearest one is '{}', `cake help` lists all",
+                      name, nearest(name, names));
+}
+
+}  // namespace
+
+std::span<const Command> commands() { return command_table; }
+
+ExitCode run_command_line(World& world, std::vector<std::string> args, std::string& phase) {
+    CommandContext context{world, {}};
+    const auto run = [&](const Command& command) {
+        try {
+            const ExitCode code = command.run(context);
+            return code;
+        } catch (...) {
+            phase = context.phase;
+            throw;
+        }
+    };
+
+    if (args.empty()) {
+        world.agree([] { throw usage_error("a command is missing; `cake help` lists all"); });
+    }
+    const bool asks_for_help = args[0] == "help" || args[0] == "--help" || args[0] == "-h";
+    if (asks_for_help && args.size() == 1) {
+        print_once(context, overview());
+        return ExitCode::Done;
+    }
+    if (args[0] == "--version")
+        args[0] = "version";
+    if (asks_for_help)
+        args = {args[1], "--help"};  // cake help COMMAND
+
+    const Command* command = nullptr;
+    world.agree([&] { command = &find_command(args[0]); });
+    context.args.assign(args.begin() + 1, args.end());
+    return run(*command);
+}
+
+std::optional<ExitCode> parse_arguments(CommandContext& context, CLI::App& app) {
+    std::optional<ExitCode> over;
+    context.world.agree([&] {
+        std::vector<std::string> reversed(context.args.rbegin(),
+                                          context.args.rend());  // CLI11 takes them from the end
+        try {
+            app.parse(std::move(reversed));
+        } catch (const CLI::CallForHelp&) {
+            print_once(context, app.help());
+            over = ExitCode::Done;
+        } catch (const CLI::ParseError& error) {
+            throw usage_error("{}; `{} --help` lists the options", error.what(), app.get_name());
+        }
+    });
+    return over;
+}
+
+void print_once(const CommandContext& context, const std::string& text) {
+    if (context.world.rank() != 0)
+        return;
+    std::fwrite(text.data(), 1, text.size(), stdout);
+    std::fflush(stdout);
+}
+
+}  // namespace cake

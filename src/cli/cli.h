@@ -1,0 +1,48 @@
+// The commands of the program. One file each; a new one is a function here and a row in cli.cpp.
+#pragma once
+
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <CLI/CLI.hpp>
+
+#include "base/error.h"
+#include "comm/world.h"
+
+namespace cake {
+
+struct CommandContext {
+    World& world;
+    std::vector<std::string> args;  // what follows the command's name
+    std::string phase = "start";    // what this rank is at: named when it fails where others do not
+};
+
+struct Command {
+    std::string_view name;
+    std::string_view help;  // one line
+    ExitCode (*run)(CommandContext&);
+};
+
+std::span<const Command> commands();
+
+// Runs the command that the program's arguments (without its own name) ask for; `help`, `COMMAND --help`.
+// Usage errors: no such command (names the nearest).
+ExitCode run_command_line(World& world, std::vector<std::string> args, std::string& phase);
+
+// Parses context.args on every rank. An exit code: the command is over (help was printed). Usage errors name what was
+// not understood; they are shared by all ranks.
+std::optional<ExitCode> parse_arguments(CommandContext& context, CLI::App& app);
+
+// Prints on rank 0 alone.
+void print_once(const CommandContext& context, const std::string& text);
+
+ExitCode run_diff(CommandContext& context);
+ExitCode run_generate(CommandContext& context);
+ExitCode run_inspect(CommandContext& context);
+ExitCode run_plan(CommandContext& context);
+ExitCode run_version(CommandContext& context);
+
+}  // namespace cake

@@ -1,0 +1,171 @@
+// `cake generate`: one prompt in, text out, streamed.
+#include <spdlog/spdlog.h>
+
+#include <cstdio>
+#include <fstream>
+#include <optional>
+
+#include "base/progress.h"
+#include "cli/options.h"
+#include "cli/prompt.h"
+#include "cli/session.h"
+#include "engine/report.h"
+#include "text/stop.h"
+
+namespace cake {
+namespace {
+
+struct Outputs {
+    std::string report, kept;
+    bool budgets = false;
+};
+
+// Files are tried before the work, so that it is not lost.
+void check_writable(const std::string& path) {
+    if (!path.empty() && !std::ofstream(path, std::ios::app))
+        throw usage_error("{}: cannot be written; does the folder exist?", path);
+}
+
+void write_json(const std::string& path, const nlohmann::json& json) {
+    std::ofstream out(path);
+    out << json.dump(1, ' ', false, nlohmann::json::error_handler_t::replace) << '\n';
+    if (!out.flush())
+        throw Error(fmt::format("{}: could not be written; is the disk full?", path));
+}
+
+// Rank 0 reads and tokenises; the others are sent what it made of it.
+void broadcast_prompt(Communicator& comm, std::vector<TokenId>& ids) {
+    std::int64_t n = std::int64_t(ids.size());
+    comm.broadcast_bytes(std::as_writable_bytes(std::span(&n, 1)), 0);
+    ids.resize(std::size_t(n));
+    comm.broadcast_bytes(std::as_writable_bytes(std::span(ids)), 0);
+}
+
+// Prints tokens as they come, until a stop string does. Without a tokenizer it prints ids.
+class TextStream {
+public:
+    TextStream(const std::optional<Tokenizer>& tokenizer, std::vector<std::string> stops) : stop_(std::move(stops)) {
+        if (tokenizer)
+            decoder_.emplace(*tokenizer);
+    }
+    bool take(TokenId id) {
+        print(decoder_ ? stop_.next(decoder_->next(id)) : fmt::format("{} ", id));
+        return !stop_.stopped();
+    }
+    std::string finish() {
+        if (decoder_)
+            print(stop_.next(decoder_->finish()) + stop_.finish());
+        return text_;
+    }
+
+private:
+    void print(const std::string& piece) {
+        text_ += piece;
+        std::fwrite(piece.data(), 1, piece.size(), stdout);
+        std::fflush(stdout);
+    }
+    std::optional<StreamDecoder> decoder_;
+    StopMatcher stop_;
+    std::string text_;
+};
+
+// A prompt of ids needs none: then the answer is printed as ids.
+std::optional<Tokenizer> tokenizer_or_none(const std::string& model) try {
+    return load_tokenizer(model);
+} catch (const Error& error) {
+    spdlog::warn("no tokenizer, so ids are printed: {}", error.what());
+    return {};
+}
+
+}  // namespace
+
+ExitCode run_generate(CommandContext& context) {
+    CLI::App app("One prompt in, text out.", "cake generate");
+    ModelOptions options(app);
+    PromptOptions prompt(app);
+    Outputs outputs;
+    app.add_option("--dump-kept", outputs.kept, "write the positions that each layer and KV head kept, JSON")->type_name("FILE");
+    app.add_flag("--show-budgets", outputs.budgets, "a table of the layers' budgets, on standard error");
+    if (const auto over = parse_arguments(context, app))
+        return *over;
+    const RunConfig config = options.resolve(context);
+    World& world = context.world;
+    const bool first = world.rank() == 0;
+
+    context.phase = "prompt";
+    std::unique_ptr<Backend> dev;
+    std::optional<Tokenizer> tokenizer;
+    Request request;
+    request.id = "0";
+    ModelConfig model;
+    world.agree([&] {
+        if (config.model.path.empty())
+            throw usage_error("a model is missing: give --model PATH, a Hugging Face folder or a .gguf file");
+        dev = make_backend(config, world);
+        model = read_model_config(config.model.path);
+        make_policy(config.policy, model);
+        shard_of(model, world.size(), world.rank());
+        if (!first)
+            return;
+        check_writable(options.report());
+        check_writable(outputs.kept);
+        if (prompt.is_text()) {
+            tokenizer = load_tokenizer(config.model.path);
+            request.prompt = prompt.read_text(config, *tokenizer);
+        } else {
+            tokenizer = tokenizer_or_none(config.model.path);
+            request.prompt = prompt.read_ids(model.vocab);
+        }
+    });
+    broadcast_prompt(world.comm(), request.prompt);
+
+    PlanInput plan;
+    world.agree([&] {
+        const int S = int(request.prompt.size());
+        request.max_new_tokens = fit_context(model, S, config.generation.max_new_tokens);
+        plan = plan_input(config, model, world.size(), S, request.max_new_tokens);
+        check_memory(plan, *dev, world);
+    });
+    const auto engine = load_engine(context, *dev, config, plan, options.quiet());
+
+    context.phase = "generate";
+    request.sampling = {config.generation.temperature, config.generation.top_p, std::uint64_t(config.generation.seed)};
+    std::optional<TextStream> text;
+    if (first) {
+        text.emplace(tokenizer, config.generation.stop);
+        if (tokenizer && !config.generation.ignore_eos)
+            request.end_of_sequence = tokenizer->end_of_sequence();
+    }
+    Generation generation;
+    {
+        Progress bar("prefill", std::int64_t(model.n_layers) * plan.prompt, first && !options.quiet());
+        PrefillOptions prefill{.check = config.check};
+        prefill.progress = [&](int layer, int tokens) { bar.update(std::int64_t(layer) * plan.prompt + tokens); };
+        generation = engine->generate(
+            request,
+            [&](TokenId id) {
+                bar.finish();
+                return text->take(id);
+            },
+            prefill);
+    }
+    const std::string answer = first ? text->finish() : "";
+    if (first)
+        std::puts("");
+
+    context.phase = "report";
+    const ReportContext facts{config, "generate", world.host(), dev->info().threads};
+    const nlohmann::json report = make_report(*engine, facts, request, generation, answer);
+    if (!outputs.kept.empty()) {
+        const nlohmann::json kept = make_kept_dump(*engine, request, generation);
+        if (first)
+            write_json(outputs.kept, kept);
+    }
+    if (first && !options.report().empty())
+        write_json(options.report(), report);
+    if (first && outputs.budgets)
+        fmt::print(stderr, "{}", budget_table(report));
+    return ExitCode::Done;
+}
+
+}  // namespace cake

@@ -1,0 +1,89 @@
+#include "cli/options.h"
+
+#include <algorithm>
+
+#include "base/log.h"
+
+namespace cake {
+namespace {
+
+struct Flag {
+    const char* name;
+    const char* key;
+    const char* value;  // what help calls it; nullptr: a switch, which sets true
+};
+
+constexpr Flag flag_table[] = {
+    {"--model", "model.path", "PATH"},
+    {"--backend", "backend", "NAME"},
+    {"--policy", "policy.name", "NAME"},
+    {"--cache-size", "policy.cache_size", "C"},
+    {"--window", "policy.window", "W"},
+    {"--tau1", "policy.tau1", "X"},
+    {"--tau2", "policy.tau2", "X"},
+    {"--gamma", "policy.gamma", "X"},
+    {"--rounding", "policy.rounding", "NAME"},
+    {"--decode", "policy.decode", "NAME"},
+    {"--cascade", "policy.cascade", "BOOL"},
+    {"--max-new-tokens", "generation.max_new_tokens", "N"},
+    {"--temperature", "generation.temperature", "T"},
+    {"--top-p", "generation.top_p", "P"},
+    {"--seed", "generation.seed", "N"},
+    {"--chat", "chat", "NAME"},
+    {"--threads", "engine.threads", "N"},
+    {"--check", "check", nullptr},
+};
+
+std::string help_of(const std::vector<ConfigKey>& keys, const std::string& path) {
+    const auto found = std::find_if(keys.begin(), keys.end(),
+                                    [&](const ConfigKey& key) { return key.path == path; });
+    CAKE_CHECK(found != keys.end(), "a flag stands for the unknown key {}", path);
+    return path + ": " + found->help;
+}
+
+}  // namespace
+
+ModelOptions::ModelOptions(CLI::App& app) {
+    app.add_option("--config", files_, "a YAML file of keys; repeatable, later ones win")
+        ->type_name("FILE")
+        ->allow_extra_args(false);
+    app.add_option("--set", settings_, "one key of the configuration; repeatable, wins over files")
+        ->type_name("KEY=VALUE")
+        ->allow_extra_args(false);
+
+    const std::vector<ConfigKey> keys = config_keys();
+    for (const Flag& flag : flag_table) {
+        const std::string help = help_of(keys, flag.key);
+        CLI::Option* option = flag.value ? app.add_option(flag.name, help)->type_name(flag.value)
+                                         : app.add_flag(flag.name, help);
+        option->take_last();
+        flags_.push_back({option, flag.name, flag.key});
+    }
+
+    app.add_option("--report", report_, "write a report of the run, JSON")->type_name("FILE");
+    app.add_option("--log-level", log_level_,
+                   "trace, debug, info, warning, error or off; default info")
+        ->type_name("LEVEL");
+    app.add_flag("--quiet", quiet_, "no messages below a warning, no progress");
+}
+
+RunConfig ModelOptions::resolve(CommandContext& context) const {
+    RunConfig config;
+    context.phase = "configuration";
+    context.world.agree([&] {
+        init_log(context.world.rank(), log_level_, quiet_);
+        for (const std::string& file : files_)
+            apply_config_file(config, file);
+        for (const std::string& setting : settings_)
+            apply_setting(config, setting);
+        for (const Given& given : flags_) {
+            if (given.option->count() == 0)
+                continue;
+            const std::string value = given.option->results().back();
+            apply_value(config, given.key, value, given.flag + " " + value);
+        }
+    });
+    return config;
+}
+
+}  // namespace cake

@@ -1,0 +1,37 @@
+// Where `generate` takes its prompt from.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include <CLI/CLI.hpp>
+
+#include "base/dtype.h"
+#include "config/run_config.h"
+#include "text/tokenizer.h"
+
+namespace cake {
+
+// The tokenizer that comes with a model: in its folder, or in its GGUF file.
+Tokenizer load_tokenizer(const std::string& model_path);
+
+class PromptOptions {
+public:
+    // Adds --prompt, --prompt-file and --prompt-tokens to `app`.
+    explicit PromptOptions(CLI::App& app);
+    PromptOptions(const PromptOptions&) = delete;
+    PromptOptions& operator=(const PromptOptions&) = delete;
+
+    bool is_text() const { return tokens_.empty(); }  // needs a tokenizer
+    // A list of ids, as it is.
+    std::vector<TokenId> read_ids(int vocabulary) const;
+    // The ids of a text, through the chat template that the configuration names ("auto": the model's). Standard input
+    // where no option was given. Usage errors name the source and what to do.
+    std::vector<TokenId> read_text(const RunConfig& config, const Tokenizer& tokenizer) const;
+
+private:
+    std::string text_, file_, tokens_;
+    CLI::Option* text_option_;
+};
+
+}  // namespace cake

@@ -1,0 +1,72 @@
+#include "cli/session.h"
+
+#include <sched.h>
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <optional>
+
+#include "base/progress.h"
+
+namespace cake {
+namespace {
+
+int usable_processors() {
+    cpu_set_t set;
+    return sched_getaffinity(0, sizeof(set), &set) == 0 ? std::max(CPU_COUNT(&set), 1) : 1;
+}
+
+}  // namespace
+
+std::unique_ptr<Backend> make_backend(const RunConfig& config, const World& world) {
+    if (config.backend == "cuda")
+        return make_cuda_backend(world.local_rank());
+    const std::string& threads = config.engine.threads;
+    return make_cpu_backend(threads == "auto" ? std::max(usable_processors() / world.local_size(), 1)
+                                              : std::stoi(threads));
+}
+
+int fit_context(const ModelConfig& model, int prompt, int new_tokens) {
+    if (prompt < 1)
+        throw usage_error("the prompt is empty");
+    if (prompt > model.max_positions)
+        throw usage_error("the prompt has {} tokens, the model's context {}: shorten the prompt, or take a model with a "
+                          "longer context",
+                          prompt, model.max_positions);
+    const int room = model.max_positions - prompt;
+    if (new_tokens > room) {
+        spdlog::warn("prompt and answer exceed the model's context of {} tokens: at most {} new tokens instead of {}",
+                     model.max_positions, room, new_tokens);
+        return room;
+    }
+    return new_tokens;
+}
+
+void check_memory(const PlanInput& plan, Backend& dev, const World& world) {
+    const RankPlan p = plan_rank(plan, world.rank());
+    const std::size_t free = dev.info().free_bytes;
+    const std::size_t needed = p.total() * std::size_t(world.local_size());
+    if (needed <= free)
+        return;
+    throw usage_error("the {} ranks of this host need {} and {} is free. A rank takes: weights {}, residual stream {}, "
+                      "one uncut layer {}, kept cache {}, workspace {}, logits {}. Take more hosts, a shorter prompt, a "
+                      "smaller policy.cache_size, or model.dtype bf16; `cake plan` shows what fits",
+                      world.local_size(), human_bytes(double(needed)), human_bytes(double(free)),
+                      human_bytes(double(p.weights)), human_bytes(double(p.residual)), human_bytes(double(p.uncut_layer)),
+                      human_bytes(double(p.kept_cache)), human_bytes(double(p.workspace)), human_bytes(double(p.logits)));
+}
+
+std::unique_ptr<Engine> load_engine(CommandContext& context, Backend& dev, const RunConfig& config,
+                                    const PlanInput& plan, bool quiet) {
+    context.phase = "load";
+    std::unique_ptr<Engine> engine;
+    context.world.agree([&] {
+        const Checkpoint checkpoint = Checkpoint::open(config.model.path);
+        Progress bar("load", plan.model.n_layers, !quiet && context.world.rank() == 0);
+        engine = std::make_unique<Engine>(dev, context.world.comm(), checkpoint, plan,
+                                          [&](int layers) { bar.update(layers); });
+    });
+    return engine;
+}
+
+}  // namespace cake

@@ -1,0 +1,80 @@
+// Starts the world of ranks, runs the command, turns what went wrong into a message and an exit code.
+#include <cstdio>
+#include <cstdlib>
+#include <new>
+#include <unistd.h>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "cli/cli.h"
+#include "comm/world.h"
+
+namespace {
+
+using namespace cake;
+
+// OpenMP threads that spin while they wait collapse when ranks share cores (0.1 GFLOP/s instead of 70 were seen). The
+// runtime reads this variable before main() does anything, so the program sets it and starts itself again, once.
+void make_openmp_wait_passively(char** argv) {
+    if (std::getenv("OMP_WAIT_POLICY") || setenv("OMP_WAIT_POLICY", "passive", 1) != 0)
+        return;
+    char program[4096];
+    const ssize_t length = readlink("/proc/self/exe", program, sizeof(program) - 1);
+    if (length <= 0)
+        return;
+    program[length] = '\0';
+    execv(program, argv);  // returns only where it failed: then the program runs as it is
+}
+
+struct Failure {
+    ExitCode code;
+    std::string message;
+};
+
+// What is in flight, as people should read it. Called in a catch block.
+Failure current_failure() {
+    try {
+        throw;
+    } catch (const Error& error) {
+        return {error.code(), error.what()};
+    } catch (const std::bad_alloc&) {
+        return {ExitCode::Failed, "no memory"};
+    } catch (const std::exception& error) {
+        return {ExitCode::Failed, error.what()};
+    } catch (...) {
+        return {ExitCode::Failed, "an exception of an unknown kind"};
+    }
+}
+
+int run(World& world, int argc, char** argv) {
+    std::string phase = "start";
+    try {
+        init_log(world.rank(), "info", false);
+        return int(run_command_line(world, {argv + 1, argv + argc}, phase));
+    } catch (...) {
+        const Failure failure = current_failure();
+        if (world.size() == 1 || world.failed_together()) {
+            if (world.rank() == 0)
+                fmt::print(stderr, "cake: error: {}\n", failure.message);
+            return int(failure.code);
+        }
+        // The others wait for this rank in some collective, and would for ever.
+        fmt::print(stderr, "cake: error: rank {} on {}, {}: {}\n", world.rank(), world.host(),
+                   phase, failure.message);
+        world.abort(int(failure.code));
+    }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    make_openmp_wait_passively(argv);
+    try {
+        World world(argc, argv);
+        return run(world, argc, argv);
+    } catch (...) {
+        const Failure failure = current_failure();
+        fmt::print(stderr, "cake: error: {}\n", failure.message);
+        return int(failure.code);
+    }
+}

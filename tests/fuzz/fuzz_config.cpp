@@ -1,0 +1,57 @@
+// config.json and YAML configurations of any bytes: read, or refused with a usage error. The first byte chooses.
+#include <cstdint>
+#include <cstdlib>
+#include <string>
+
+#include "config/model_config.h"
+#include "config/model_files.h"
+#include "config/run_config.h"
+#include "expect_usage_error.h"
+#include "io/json_file.h"
+
+namespace {
+
+void read_model(const std::string& text) {
+    const cake::ModelConfig config =
+        cake::model_config_from_json(cake::parse_json(text, "config.json"), "config.json", "fuzz");
+    for (float frequency : cake::rope_inv_freq(config.rope, config.d_head))
+        if (!(frequency >= 0))  // not a number
+            std::abort();
+    if (config.parameters() <= 0 || config.max_positions <= 0)
+        std::abort();
+    cake::model_defaults(config, 128);
+}
+
+void read_run(const std::string& text) {
+    cake::RunConfig config;
+    cake::apply_config_text(config, text, "fuzz.yaml");
+    // What was read can be dumped, and the dump read again.
+    const auto dump = cake::to_json(config);
+    cake::RunConfig again;
+    cake::apply_config_text(again, dump.dump(), "dump");
+    if (cake::to_json(again) != dump)
+        std::abort();
+}
+
+}  // namespace
+
+// CMake makes these from configs/models; here one stands for them.
+std::span<const cake::ModelFile> cake::model_files() {
+    static constexpr ModelFile files[] = {
+        {"configs/models/fuzz.yaml",
+         "match: [{layers: 2}]\ntau: {128: [1, 2], 1024: [3, 4]}\nlongest_prompt: 7\n"}};
+    return files;
+}
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+    if (size == 0)
+        return 0;
+    const std::string text(reinterpret_cast<const char*>(data + 1), size - 1);
+    cake::expect_success_or_usage_error([&] {
+        if (data[0] % 2 == 0)
+            read_model(text);
+        else
+            read_run(text);
+    });
+    return 0;
+}

@@ -1,0 +1,102 @@
+#!/usr/bin/env python3
+"""Writes the seeds of the fuzz targets: make_corpus.py FOLDER makes FOLDER/gguf, FOLDER/json, ..."""
+
+import json
+import pathlib
+import struct
+import sys
+
+
+def string(text):
+    data = text.encode()
+    return struct.pack("<Q", len(data)) + data
+
+
+def value(key, kind, data):
+    return string(key) + struct.pack("<I", kind) + data
+
+
+def array(key, kind, items):
+    return value(key, 9, struct.pack("<IQ", kind, len(items)) + b"".join(items))
+
+
+def gguf(version, metadata, tensors, alignment=32):
+    """tensors: (name, dimensions with the innermost first, ggml type, data)"""
+    table, data = b"", b""
+    for name, dims, kind, content in tensors:
+        table += string(name) + struct.pack("<I", len(dims))
+        table += b"".join(struct.pack("<Q", d) for d in dims) + struct.pack("<IQ", kind, len(data))
+        data += content + bytes(-len(content) % alignment)
+    head = b"GGUF" + struct.pack("<IQQ", version, len(tensors), len(metadata)) + b"".join(metadata) + table
+    return head + bytes(-len(head) % alignment) + data
+
+
+# Bytes of a block of every quantised type that is read, and its elements.
+BLOCKS = {2: (18, 32), 3: (20, 32), 6: (22, 32), 7: (24, 32), 8: (34, 32), 12: (144, 256), 13: (176, 256),
+          14: (210, 256)}
+
+
+def gguf_seeds():
+    llama = [value("general.architecture", 8, string("llama")),
+             value("llama.attention.head_count", 4, struct.pack("<I", 2)),
+             value("llama.attention.head_count_kv", 4, struct.pack("<I", 1))]
+    yield gguf(3, llama, [("blk.0.attn_q.weight", [32, 8], 8, bytes(8 * 34)),
+                          ("blk.0.attn_k.bias", [4], 0, bytes(16)),
+                          ("output_norm.weight", [4], 0, bytes(16))])
+    yield gguf(2, [], [(f"t{kind}", [n, 2], kind, bytes(2 * size)) for kind, (size, n) in BLOCKS.items()])
+    yield gguf(3, [], [("f16", [4], 1, bytes(8)), ("bf16", [4, 1, 1], 30, bytes(8)), ("i64", [1], 27, bytes(8))])
+    plain = ["<B", "<b", "<H", "<h", "<I", "<i", "<f", "<B", None, None, "<Q", "<q", "<d"]
+    numbers = [value(f"v{i}", i, struct.pack(f, 1)) for i, f in enumerate(plain) if f]
+    lists = [array(f"a{i}", i, [struct.pack(f, 1)] * 2) for i, f in enumerate(plain) if f]
+    yield gguf(3, numbers + lists + [array("s", 8, [string("a"), string("")])], [])
+    yield gguf(3, [value("general.alignment", 4, struct.pack("<I", 64))], [("t", [1], 0, bytes(4))], 64)
+    yield gguf(3, [value("split.no", 2, struct.pack("<H", 0)), value("split.count", 2, struct.pack("<H", 1))], [])
+
+
+def safetensors(header, data):
+    text = header if isinstance(header, str) else json.dumps(header)
+    return struct.pack("<Q", len(text)) + text.encode() + data
+
+
+def safetensors_seeds():
+    entry = lambda kind, shape, begin, end: {"dtype": kind, "shape": shape, "data_offsets": [begin, end]}
+    yield safetensors({}, b"")
+    yield safetensors({"__metadata__": {"format": "pt"}, "a": entry("F32", [2, 1], 0, 8),
+                       "b": entry("BF16", [2], 8, 12), "c": entry("F16", [], 12, 14)}, bytes(14))
+    yield safetensors({"d": entry("I64", [1], 0, 8), "e": entry("F4", [4, 0], 8, 8)}, bytes(8))
+    yield safetensors({"n\u00e9": entry("F8_E4M3", [1, 1, 1, 2], 0, 2)}, bytes(2))
+
+
+def json_seeds():
+    yield b'{"weight_map": {"x": "a"}, "metadata": {"total_size": 0}}'
+    yield b'[1, -2.5e3, true, null, "\\u00e9\\n", {"a": [[[]]]}]'
+    yield b'{"architectures": ["LlamaForCausalLM"], "rope_scaling": null, "rms_norm_eps": 1e-05}'
+
+
+def config_seeds():
+    """The first byte chooses: even for config.json, odd for YAML."""
+    llama = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": 512, "hidden_size": 128,
+             "intermediate_size": 80, "num_hidden_layers": 5, "num_attention_heads": 8, "num_key_value_heads": 4,
+             "rms_norm_eps": 1e-05, "rope_theta": 1e4, "max_position_embeddings": 2048, "torch_dtype": "float32",
+             "tie_word_embeddings": False, "eos_token_id": [2]}
+    yield b"\0" + json.dumps(llama).encode()
+    scaling = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+               "original_max_position_embeddings": 64}
+    yield b"\0" + json.dumps(llama | {"rope_scaling": scaling}).encode()
+    yield b"\0" + json.dumps(llama | {"rope_scaling": {"type": "linear", "factor": 4.0}}).encode()
+    yield b"\1" + b"model:\n  path: /m\npolicy:\n  name: cake\n  cache_size: 512\n  window: 32\n"
+
+
+SEEDS = {"gguf": gguf_seeds, "safetensors": safetensors_seeds, "json": json_seeds, "config": config_seeds}
+
+
+def main():
+    for kind, seeds in SEEDS.items():
+        folder = pathlib.Path(sys.argv[1]) / kind
+        folder.mkdir(parents=True, exist_ok=True)
+        for i, seed in enumerate(seeds()):
+            (folder / f"seed-{i}").write_bytes(seed)
+
+
+if __name__ == "__main__":
+    main()

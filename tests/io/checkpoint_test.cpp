@@ -1,0 +1,233 @@
+#include "io/checkpoint.h"
+
+#include <random>
+#include <string>
+#include <vector>
+
+#include <gmock/gmock.h>
+
+#include "io/dequant.h"
+#include "io/gguf_names.h"
+#include "support/expect_error.h"
+#include "support/gguf_writer.h"
+#include "support/reference_dequant.h"
+#include "support/safetensors_writer.h"
+#include "support/temp_folder.h"
+
+namespace cake {
+namespace {
+
+using testing::AllOf;
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+std::vector<float> read(const Checkpoint& checkpoint, const std::string& name, Range rows,
+                        Range columns) {
+    Tensor out = Tensor::host(DType::F32, {rows.size(), columns.size()});
+    checkpoint.read(name, rows, columns, out);
+    return {out.span<float>().begin(), out.span<float>().end()};
+}
+
+std::vector<float> counted(std::int64_t n) {
+    std::vector<float> out;
+    for (std::int64_t i = 0; i < n; ++i)
+        out.push_back(float(i));
+    return out;
+}
+
+std::string written(const TempFolder& folder, const GgufWriter& writer) {
+    writer.write(folder.file("m.gguf"));
+    return folder.file("m.gguf");
+}
+
+TEST(Checkpoint, ReadsRowsAndColumnsOfAMatrix) {
+    const TempFolder folder;
+    SafetensorsWriter writer;
+    writer.tensor("w", Shape{3, 4}, counted(12));
+    writer.tensor("b", Shape{5}, counted(5), DType::BF16);
+    writer.write(folder.file("model.safetensors"));
+    const Checkpoint checkpoint = Checkpoint::open(folder.path());
+    EXPECT_EQ(checkpoint.gguf(), nullptr);
+    EXPECT_EQ(checkpoint.path(), folder.path());
+    EXPECT_THAT(read(checkpoint, "w", {0, 3}, {0, 4}), testing::ElementsAreArray(counted(12)));
+    EXPECT_THAT(read(checkpoint, "w", {1, 3}, {1, 3}), ElementsAre(5, 6, 9, 10));
+    EXPECT_THAT(read(checkpoint, "w", {2, 2}, {0, 4}), ElementsAre());
+    Tensor part = Tensor::host(DType::F32, {2});
+    checkpoint.read("b", {3, 5}, {}, part);
+    EXPECT_THAT(part.span<float>(), ElementsAre(3, 4));
+}
+
+TEST(Checkpoint, DescribesItsTensors) {
+    const TempFolder folder;
+    SafetensorsWriter writer;
+    writer.tensor("w", Shape{3, 4}, counted(12), DType::F16);
+    writer.write(folder.file("model.safetensors"));
+    const Checkpoint checkpoint = Checkpoint::open(folder.path());
+    const TensorInfo* w = checkpoint.find("w");
+    ASSERT_NE(w, nullptr);
+    EXPECT_EQ(w->dtype, DType::F16);
+    EXPECT_EQ(w->shape, (Shape{3, 4}));
+    EXPECT_EQ(w->bytes, 24u);
+    EXPECT_EQ(w->file, folder.file("model.safetensors"));
+    EXPECT_EQ(checkpoint.find("v"), nullptr);
+    EXPECT_EQ(checkpoint.tensors().size(), 1u);
+}
+
+TEST(Checkpoint, RefusesSlicesOutsideATensor) {
+    const TempFolder folder;
+    SafetensorsWriter writer;
+    writer.tensor("w", Shape{3, 4}, counted(12));
+    writer.write(folder.file("model.safetensors"));
+    const Checkpoint checkpoint = Checkpoint::open(folder.path());
+    EXPECT_THROW(read(checkpoint, "w", {0, 4}, {0, 4}), Error);
+    EXPECT_THROW(read(checkpoint, "w", {0, 3}, {2, 5}), Error);
+    EXPECT_THROW(read(checkpoint, "w", {-1, 3}, {0, 4}), Error);
+    Tensor small = Tensor::host(DType::F32, {2, 4});
+    EXPECT_THROW(checkpoint.read("w", {0, 3}, {0, 4}, small), Error);
+    EXPECT_THAT(usage_message([&] {
+                    read(checkpoint, "v", {0, 1}, {0, 1});
+                }),
+                AllOf(HasSubstr(folder.path()), HasSubstr("'v'")));
+}
+
+TEST(Checkpoint, RefusesTypesOnlyWhenTheyAreReadAsWeights) {
+    const TempFolder folder;
+    SafetensorsWriter writer;
+    writer.tensor("f64", "F64", Shape{1, 1}, std::vector<std::byte>(8));
+    writer.tensor("f8", "F8_E4M3", Shape{2, 2}, std::vector<std::byte>(4));
+    writer.tensor("i16", "I16", Shape{2}, std::vector<std::byte>(4));
+    writer.write(folder.file("model.safetensors"));
+    const Checkpoint checkpoint = Checkpoint::open(folder.path());
+    EXPECT_EQ(checkpoint.find("f8")->dtype, DType::U8);
+    EXPECT_EQ(checkpoint.find("f8")->stored, "F8_E4M3");
+    EXPECT_EQ(checkpoint.find("i16")->bytes, 4u);
+    for (const char* name : {"f64", "f8", "i16"})
+        EXPECT_THAT(usage_message([&] {
+                        read(checkpoint, name, {0, 1}, {0, 1});
+                    }),
+                    AllOf(HasSubstr("model.safetensors"), HasSubstr(name), HasSubstr("stored as")));
+}
+
+// Every type, as GGUF files hold them: a matrix of random blocks.
+class CheckpointOfEveryType : public testing::TestWithParam<DType> {};
+
+INSTANTIATE_TEST_SUITE_P(, CheckpointOfEveryType, testing::ValuesIn(weight_types),
+                         [](const auto& info) { return std::string(name(info.param)); });
+
+TEST_P(CheckpointOfEveryType, GivesSlicesEqualToPartsOfTheWhole) {
+    constexpr std::int64_t n_rows = 7, n_columns = 512;
+    const TempFolder folder;
+    std::mt19937 random(4);
+    GgufWriter writer;
+    writer.tensor("blk.0.ffn_up.weight", GetParam(), Shape{n_rows, n_columns},
+                  random_row(GetParam(), n_rows * n_columns, random));
+    const Checkpoint checkpoint = Checkpoint::open(written(folder, writer));
+    const std::string name = "model.layers.0.mlp.up_proj.weight";
+    const std::vector<float> whole = read(checkpoint, name, {0, n_rows}, {0, n_columns});
+    const std::byte* data = checkpoint.gguf()->tensors()[0].data;
+    for (std::int64_t i = 0; i < n_rows * n_columns; ++i)
+        ASSERT_NEAR(whole[std::size_t(i)], reference_element(GetParam(), data, i), 1e-4);
+
+    for (const Range rows : {Range{0, 7}, Range{2, 5}, Range{6, 7}})
+        for (const Range columns : {Range{0, 512}, Range{0, 256}, Range{5, 300}, Range{511, 512}}) {
+            const std::vector<float> part = read(checkpoint, name, rows, columns);
+            Tensor narrow = Tensor::host(DType::BF16, {rows.size(), columns.size()});
+            checkpoint.read(name, rows, columns, narrow);
+            std::size_t i = 0;
+            for (std::int64_t r = rows.begin; r < rows.end; ++r)
+                for (std::int64_t c = columns.begin; c < columns.end; ++c, ++i) {
+                    ASSERT_EQ(part[i], whole[std::size_t(r * n_columns + c)]) << r << " " << c;
+                    ASSERT_EQ(narrow.span<bf16>()[i].bits, to_bf16(part[i]).bits);
+                }
+        }
+}
+
+TEST(GgufNames, AreThoseOfHuggingFace) {
+    EXPECT_EQ(hugging_face_name("token_embd.weight"), "model.embed_tokens.weight");
+    EXPECT_EQ(hugging_face_name("output_norm.weight"), "model.norm.weight");
+    EXPECT_EQ(hugging_face_name("output.weight"), "lm_head.weight");
+    EXPECT_EQ(hugging_face_name("blk.12.attn_norm.weight"),
+              "model.layers.12.input_layernorm.weight");
+    EXPECT_EQ(hugging_face_name("blk.0.ffn_norm.weight"),
+              "model.layers.0.post_attention_layernorm.weight");
+    EXPECT_EQ(hugging_face_name("blk.1.attn_k.bias"), "model.layers.1.self_attn.k_proj.bias");
+    EXPECT_EQ(hugging_face_name("blk.1.attn_output.weight"),
+              "model.layers.1.self_attn.o_proj.weight");
+    EXPECT_EQ(hugging_face_name("blk.1.ffn_down.weight"), "model.layers.1.mlp.down_proj.weight");
+    for (const char* name : {"rope_freqs.weight", "blk.x.attn_q.weight", "blk..attn_q.weight",
+                             "blk.1.other.weight", "blk.1", "blk.", "blk.1.weight", ""})
+        EXPECT_EQ(hugging_face_name(name), name);
+}
+
+// Two query heads of 4, one KV head; the value of a row is its row number in Hugging Face's order,
+// written in the order of the converter: per head reshape(2, d/2), transposed.
+GgufWriter attention_of(std::string_view architecture, bool interleaved) {
+    const std::vector<std::int64_t> order = interleaved
+                                                ? std::vector<std::int64_t>{0, 2, 1, 3, 4, 6, 5, 7}
+                                                : std::vector<std::int64_t>{0, 1, 2, 3, 4, 5, 6, 7};
+    const auto rows = [&](std::size_t n, std::int64_t columns) {
+        std::vector<float> out;
+        for (std::size_t r = 0; r < n; ++r)
+            for (std::int64_t c = 0; c < columns; ++c)
+                out.push_back(float(10 * order[r] + c));
+        return out;
+    };
+    GgufWriter writer;
+    writer.string("general.architecture", architecture);
+    writer.integer(fmt::format("{}.attention.head_count", architecture), 2);
+    writer.integer(fmt::format("{}.attention.head_count_kv", architecture), 1);
+    writer.tensor("blk.0.attn_q.weight", Shape{8, 3}, rows(8, 3));
+    writer.tensor("blk.0.attn_k.weight", Shape{4, 3}, rows(4, 3));
+    writer.tensor("blk.0.attn_v.weight", Shape{4, 3}, counted(12));
+    writer.tensor("blk.0.attn_q.bias", Shape{8}, rows(8, 1));
+    return writer;
+}
+
+TEST(Checkpoint, UndoesTheRowOrderOfLlamaFiles) {
+    for (auto [architecture, interleaved] : {std::pair("llama", true), std::pair("qwen2", false)}) {
+        const TempFolder folder;
+        const Checkpoint checkpoint =
+            Checkpoint::open(written(folder, attention_of(architecture, interleaved)));
+        const std::string layer = "model.layers.0.self_attn.";
+        EXPECT_THAT(read(checkpoint, layer + "q_proj.weight", {0, 8}, {0, 1}),
+                    ElementsAre(0, 10, 20, 30, 40, 50, 60, 70));
+        EXPECT_THAT(read(checkpoint, layer + "q_proj.weight", {5, 7}, {1, 3}),
+                    ElementsAre(51, 52, 61, 62));
+        EXPECT_THAT(read(checkpoint, layer + "k_proj.weight", {1, 3}, {0, 1}), ElementsAre(10, 20));
+        EXPECT_THAT(read(checkpoint, layer + "v_proj.weight", {1, 2}, {0, 3}),
+                    ElementsAre(3, 4, 5));
+        Tensor bias = Tensor::host(DType::F32, {3});
+        checkpoint.read(layer + "q_proj.bias", {1, 4}, {}, bias);
+        EXPECT_THAT(bias.span<float>(), ElementsAre(10, 20, 30));
+    }
+}
+
+TEST(Checkpoint, RefusesHeadsThatDoNotFitTheRows) {
+    const TempFolder folder;
+    for (std::uint32_t heads : {0u, 3u, 8u, 4'000'000'000u}) {
+        GgufWriter writer;
+        writer.string("general.architecture", "llama");
+        writer.integer("llama.attention.head_count", heads);
+        writer.tensor("blk.0.attn_q.weight", Shape{8, 3}, counted(24));
+        EXPECT_THAT(usage_message([&] { Checkpoint::open(written(folder, writer)); }),
+                    HasSubstr("does not split into"))
+            << heads;
+    }
+    GgufWriter writer;
+    writer.string("general.architecture", "llama");
+    writer.tensor("blk.0.attn_q.weight", Shape{8, 3}, counted(24));
+    EXPECT_THAT(usage_message([&] { Checkpoint::open(written(folder, writer)); }),
+                HasSubstr("head_count is missing"));
+}
+
+TEST(Checkpoint, RefusesTwoTensorsOfOneName) {
+    const TempFolder folder;
+    GgufWriter writer;
+    writer.tensor("output.weight", Shape{1}, counted(1));
+    writer.tensor("lm_head.weight", Shape{1}, counted(1));
+    EXPECT_THAT(usage_message([&] { Checkpoint::open(written(folder, writer)); }),
+                HasSubstr("'lm_head.weight' occurs twice"));
+}
+
+}  // namespace
+}  // namespace cake

@@ -1,0 +1,133 @@
+#include "support/run_model.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+#include "support/thread_comm.h"
+
+namespace cake::test {
+namespace {
+
+// Every rank's positions of a cache, its heads one after another.
+Positions all_positions(const Rank& rank, const SequenceCache& cache) {
+    nlohmann::json mine = nlohmann::json::array();
+    for (int l = 0; l < cache.n_layers(); ++l)
+        mine.push_back(cache.positions(rank.dev, rank.stream, l));
+    Positions out(std::size_t(cache.n_layers()));
+    for (const std::string& text : rank.comm.gather_strings(mine.dump())) {
+        const auto theirs = nlohmann::json::parse(text).get<Positions>();
+        for (std::size_t l = 0; l < out.size(); ++l)
+            out[l].insert(out[l].end(), theirs[l].begin(), theirs[l].end());
+    }
+    return out;
+}
+
+std::vector<float> row(const Tensor& logits) {
+    const auto values = logits.span<float>();
+    return {values.begin(), values.end()};
+}
+
+TokenId best(const std::vector<float>& logits) {
+    return TokenId(std::max_element(logits.begin(), logits.end()) - logits.begin());
+}
+
+}  // namespace
+
+std::vector<RunOutcome> run_model(Communicator& comm, const RunSettings& s) {
+    auto dev = make_cpu_backend(s.threads);
+    const Checkpoint checkpoint = Checkpoint::open(s.model);
+    PlanInput plan;
+    plan.model = read_model_config(s.model);
+    plan.policies = s.policies;
+    plan.ranks = comm.size();
+    plan.prompt = int(s.prompt.size());
+    plan.new_tokens = s.new_tokens;
+    plan.chunk = s.chunk;
+    plan.page_tokens = s.page_tokens;
+    plan.weights = s.weights;
+    plan.cache = s.cache;
+
+    PhaseTimes times;
+    const Rank rank{*dev, comm, &times};
+    const Shard shard = shard_of(plan.model, comm.size(), comm.rank());
+    const Model model = load_model(*dev, checkpoint, plan.model, shard, s.weights);
+    Workspace ws(*dev, plan.model, shard, workspace_size(plan));
+    const int L = plan.model.n_layers, S = plan.prompt;
+
+    // A pool for each policy, so that each one's peak is seen.
+    std::vector<PagePool> pools;
+    std::vector<SequenceCache> caches;
+    std::vector<Eviction> evictions;
+    pools.reserve(s.policies.size());
+    caches.reserve(s.policies.size());
+    for (const Policy& policy : s.policies) {
+        const PageLayout layout = page_layout(plan, shard);
+        pools.emplace_back(*dev, layout, int(pages_needed(policy, L, S, s.new_tokens, layout)));
+        caches.emplace_back(pools.back(), L);
+        evictions.emplace_back(policy, L, S, caches.back());
+    }
+    const std::vector<float> first = row(prefill(rank, model, s.prompt, evictions, ws, {.check = true}));
+
+    std::vector<RunOutcome> out;
+    for (std::size_t i = 0; i < evictions.size(); ++i) {
+        const Eviction& e = evictions[i];
+        RunOutcome o;
+        o.evicted = e.cascade.evicts();
+        o.seen = e.seen;
+        o.budgets.assign(e.cascade.budgets().begin(), e.cascade.budgets().end());
+        for (int l = 0; l < L; ++l)
+            o.kept.push_back(caches[i].length(l));
+        o.prefill = all_positions(rank, caches[i]);
+        DecodeBatch batch(rank, model, e.policy, ws);
+        batch.add(caches[i], S, e.cascade.budgets());
+        o.logits.push_back(first);
+        o.tokens.push_back(best(first));
+        while (int(o.tokens.size()) < s.new_tokens) {
+            o.logits.push_back(row(batch.step(std::span(&o.tokens.back(), 1))));
+            o.tokens.push_back(best(o.logits.back()));
+        }
+        o.final = all_positions(rank, caches[i]);
+        o.pages_planned = pools[i].n_pages();
+        o.pages_peak = pools[i].high_water();
+        caches[i].clear();
+        o.pages_left = pools[i].in_use();
+        out.push_back(std::move(o));
+    }
+    return out;
+}
+
+std::vector<RunOutcome> run_model(int ranks, const RunSettings& settings) {
+    std::vector<std::vector<RunOutcome>> all{std::size_t(ranks)};
+    run_ranks(ranks, [&](Communicator& comm) { all[std::size_t(comm.rank())] = run_model(comm, settings); });
+    for (const auto& other : all) {
+        for (std::size_t i = 0; i < other.size(); ++i) {
+            EXPECT_EQ(other[i].tokens, all[0][i].tokens);
+            EXPECT_EQ(other[i].budgets, all[0][i].budgets);
+            EXPECT_EQ(other[i].kept, all[0][i].kept);
+        }
+    }
+    return all[0];
+}
+
+Policy golden_policy(const nlohmann::json& index, const nlohmann::json& run) {
+    Policy p;
+    p.name = "cake";
+    p.observe = Observe::Window;
+    p.score = ColumnScore::MeanPlusVariance;
+    p.share = Share::Preference;
+    p.rounding = Rounding::Official;
+    p.decode = run.value("order", "score") == "position" ? DecodeEvict::Position : DecodeEvict::Official;
+    p.cascade = run["cascading"];
+    p.cache_size = run["cache_size"];
+    p.window = index["window"];
+    p.pool = 5;
+    p.tau1 = run["tau1"];
+    p.tau2 = run["tau2"];
+    p.gamma = run["gamma"];
+    return p;
+}
+
+Policy full_policy() { return Policy{}; }
+
+}  // namespace cake::test
