@@ -1,0 +1,87 @@
+#include "model/shard.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace cake::test {
+namespace {
+
+ModelConfig smollm2() {
+    ModelConfig m;
+    m.n_layers = 30;
+    m.d_model = 576;
+    m.n_heads = 9;
+    m.n_kv_heads = 3;
+    m.d_head = 64;
+    m.d_ff = 1536;
+    m.vocab = 49152;
+    return m;
+}
+
+TEST(Shard, DealsEveryHeadColumnAndRowToExactlyOneRank) {
+    for (int kv : {1, 2, 3, 4, 8})
+        for (int group : {1, 3, 4})
+            for (int d_ff : {80, 144, 1536, 14336})
+                for (int ranks = 1; ranks <= kv; ++ranks) {
+                    ModelConfig m = smollm2();
+                    m.n_kv_heads = kv;
+                    m.n_heads = kv * group;
+                    m.d_ff = d_ff;
+                    std::int64_t heads = 0, kv_heads = 0, ff = 0, vocab = 0;
+                    for (int r = 0; r < ranks; ++r) {
+                        const Shard s = shard_of(m, ranks, r);
+                        EXPECT_EQ(s.q_heads.begin, heads);
+                        EXPECT_EQ(s.kv_heads.begin, kv_heads);
+                        EXPECT_EQ(s.ff.begin, ff);
+                        EXPECT_EQ(s.vocab.begin, vocab);
+                        EXPECT_EQ(s.group(), group);
+                        EXPECT_GT(s.n_kv(), 0);
+                        EXPECT_GT(s.ff.size(), 0);
+                        heads = s.q_heads.end;
+                        kv_heads = s.kv_heads.end;
+                        ff = s.ff.end;
+                        vocab = s.vocab.end;
+                    }
+                    EXPECT_EQ(heads, m.n_heads);
+                    EXPECT_EQ(kv_heads, kv);
+                    EXPECT_EQ(ff, d_ff);
+                    EXPECT_EQ(vocab, m.vocab);
+                }
+}
+
+TEST(Shard, GivesFewerMlpColumnsToARankWithMoreHeads) {
+    const Shard a = shard_of(smollm2(), 2, 0), b = shard_of(smollm2(), 2, 1);
+    EXPECT_EQ(a.n_kv(), 2);
+    EXPECT_EQ(b.n_kv(), 1);
+    EXPECT_LT(a.ff.size(), b.ff.size());
+    // Multiplications of a token: projections, attention over 2,048 keys, MLP.
+    auto work = [](const Shard& s) {
+        return double(2 * s.n_q() + 2 * s.n_kv()) * 64 * 576 + 2.0 * s.n_q() * 64 * 2048 + 3.0 * 576 * double(s.ff.size());
+    };
+    EXPECT_NEAR(work(a) / work(b), 1, 0.02);
+}
+
+TEST(Shard, KeepsVectorLoadsAndQuantisedBlocksWholeWhereItCan) {
+    for (int r = 0; r < 3; ++r)
+        EXPECT_EQ(shard_of(smollm2(), 3, r).ff.begin % 32, 0);
+}
+
+TEST(Shard, RefusesMoreRanksThanTheModelHasHeadsFor) {
+    try {
+        shard_of(smollm2(), 4, 0);
+        FAIL();
+    } catch (const Error& e) {
+        EXPECT_EQ(e.code(), ExitCode::Usage);
+        EXPECT_THAT(e.what(), testing::HasSubstr("4 ranks are too many for this model, which has 3 KV heads: start at most 3"));
+    }
+}
+
+TEST(EvenRun, SizesDifferByAtMostOneLargerFirst) {
+    EXPECT_EQ(even_run(7, 3, 0).size(), 3);
+    EXPECT_EQ(even_run(7, 3, 1).size(), 2);
+    EXPECT_EQ(even_run(7, 3, 2).end, 7);
+    EXPECT_EQ(even_run(2, 3, 2).size(), 0);
+}
+
+}  // namespace
+}  // namespace cake::test

@@ -1,0 +1,86 @@
+#include "policy/policy.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace cake::test {
+namespace {
+
+using testing::HasSubstr;
+
+std::string message(const PolicyConfig& config) {
+    try {
+        make_policy(config, {});
+    } catch (const Error& e) {
+        EXPECT_EQ(e.code(), ExitCode::Usage);
+        return e.what();
+    }
+    return "accepted";
+}
+
+TEST(Policy, CakeIsTheOfficialRepositorysRow) {
+    const Policy p = make_policy({}, {});
+    EXPECT_EQ(p.name, "cake");
+    EXPECT_EQ(p.cache_size, 1024);
+    EXPECT_EQ(p.window, 32);
+    EXPECT_EQ(p.pool, 5);
+    EXPECT_EQ(p.gamma, 200);
+    EXPECT_EQ(p.share, Share::Preference);
+    EXPECT_EQ(p.decode, DecodeEvict::Position);
+    EXPECT_TRUE(p.cascade);
+}
+
+TEST(Policy, FullKeepsEverythingWhateverElseIsSet) {
+    PolicyConfig c;
+    c.name = "full";
+    c.cache_size = 128;
+    c.decode = "position";
+    const Policy p = make_policy(c, {});
+    EXPECT_TRUE(p.keeps_everything());
+    EXPECT_FALSE(p.evicts(1 << 20));
+    EXPECT_EQ(p.decode, DecodeEvict::None);
+}
+
+TEST(Policy, AnyCellOfARowCanBeSet) {
+    PolicyConfig c;
+    c.score = "mean";
+    c.share = "uniform";
+    c.decode = "none";
+    c.cache_size = 100;
+    c.tau1 = 3;
+    const Policy p = make_policy(c, {});
+    EXPECT_EQ(p.score, ColumnScore::Mean);
+    EXPECT_EQ(p.share, Share::Uniform);
+    EXPECT_EQ(p.decode, DecodeEvict::None);
+    EXPECT_EQ(p.tau1, 3);
+}
+
+TEST(Policy, SaysWhatIsWrongWithACell) {
+    PolicyConfig c;
+    c.name = "kake";
+    EXPECT_THAT(message(c), HasSubstr("policy kake is unknown; there are: full, cake"));
+    c = {};
+    c.cache_size = 32;
+    EXPECT_THAT(message(c), HasSubstr("policy.cache_size is 32, which the window of 32 tokens fills"));
+    c = {};
+    c.pool = 4;
+    EXPECT_THAT(message(c), HasSubstr("policy.pool is 4; it must be odd"));
+    c = {};
+    c.score = "median";
+    EXPECT_THAT(message(c), HasSubstr("policy.score is median; it can be mean, variance, mean+variance, product"));
+    c = {};
+    c.window = 1;
+    EXPECT_THAT(message(c), HasSubstr("a variance needs at least 2"));
+    c = {};
+    c.tau1 = 0;
+    EXPECT_THAT(message(c), HasSubstr("policy.tau1 is 0"));
+}
+
+TEST(Policy, ShareOfUniformSplitsEvenly) {
+    PolicyConfig c;
+    c.share = "uniform";
+    EXPECT_EQ(make_policy(c, {}).share, Share::Uniform);
+}
+
+}  // namespace
+}  // namespace cake::test
