@@ -1,4 +1,5 @@
-// Prefill attention: the work is cut into blocks of queries of one KV head's group and dealt over the threads.
+// Prefill attention: the work is cut into blocks of queries of one KV head's group and dealt over
+// the threads.
 #include <algorithm>
 
 #include "kernels/cpu/cpu_backend.h"

@@ -30,7 +30,8 @@ std::size_t meminfo_bytes(const std::string& key) {
     return kib.empty() ? 0 : std::stoull(kib) * 1024;
 }
 
-// Number in a file of the memory cgroup (v2, else v1); `otherwise` where it has none, or says "max".
+// Number in a file of the memory cgroup (v2, else v1); `otherwise` where it has none, or says
+// "max".
 std::size_t cgroup_bytes(const char* v2, const char* v1, std::size_t otherwise) {
     std::size_t bytes = 0;
     if (std::ifstream(std::string("/sys/fs/cgroup/") + v2) >> bytes ||

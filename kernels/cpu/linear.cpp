@@ -1,9 +1,10 @@
-// Linear layers. Few rows (decoding) are bound by reading the weights and go through kernels of our own, which read
-// narrow weights as they lie; many rows (prefill) are bound by arithmetic and go to oneDNN, narrow weights widened panel
-// by panel.
+// Linear layers. Few rows (decoding) are bound by reading the weights and go through kernels of our
+// own, which read narrow weights as they lie; many rows (prefill) are bound by arithmetic and go to
+// oneDNN, narrow weights widened panel by panel.
 //
-// Up to kFewRows rows, a row of the result is the same bit for bit however many rows there are. Above, oneDNN chooses
-// its blocking by shape, so that results of different row counts may differ in the last bits.
+// Up to kFewRows rows, a row of the result is the same bit for bit however many rows there are.
+// Above, oneDNN chooses its blocking by shape, so that results of different row counts may differ
+// in the last bits.
 #include <algorithm>
 
 #include "kernels/cpu/matmul.h"
@@ -15,9 +16,10 @@ namespace cake {
 namespace {
 
 constexpr std::int64_t kFewRows = 16;
-constexpr std::int64_t kPanelBytes =
-    1 << 20;  // of widened weights: they should still lie in L2 when multiplied
-constexpr std::int64_t kPanelMultiple = 64;  // rows of a panel, for oneDNN's tiles
+
+// A panel of widened weights should still lie in L2 when it is multiplied, and fill oneDNN's tiles.
+constexpr std::int64_t kPanelBytes = 1 << 20;
+constexpr std::int64_t kPanelMultiple = 64;  // rows
 
 // Rows first .. first + n of the weights as F32 in `to`.
 void widen_rows(int threads, View weight, std::int64_t first, std::int64_t n, float* to) {

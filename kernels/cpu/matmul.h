@@ -15,8 +15,9 @@ struct CpuBackend::Dnnl {
     // rows, in, out, elements from one row of the result to the next, with bias
     using MatmulShape = std::tuple<std::int64_t, std::int64_t, std::int64_t, std::int64_t, bool>;
 
-    // out[r, o] = sum of x[r, i] * weight[o, i] (+ bias[o]) for r < rows; rows of `out` lie `out_stride` apart.
-    // bias may be null. Uses as many threads as the calling thread's OpenMP setting says.
+    // out[r, o] = sum of x[r, i] * weight[o, i] (+ bias[o]) for r < rows; rows of `out` lie
+    // `out_stride` apart. bias may be null. Uses as many threads as the calling thread's OpenMP
+    // setting says.
     void matmul(const float* x, const float* weight, const float* bias, std::int64_t rows,
                 std::int64_t in, std::int64_t n_out, float* out, std::int64_t out_stride);
 

@@ -16,7 +16,8 @@ std::int64_t rows_of_a_piece(std::int64_t row_elements) {
     return std::max<std::int64_t>(1, 16384 / std::max<std::int64_t>(1, row_elements));
 }
 
-// In 16 partial sums with a fixed order of folding: how the compiler vectorises it cannot change the result.
+// In 16 partial sums with a fixed order of folding: how the compiler vectorises it cannot change
+// the result.
 float sum_of_squares(const float* x, std::int64_t n) {
     constexpr int lanes = 16;
     float partial[lanes] = {};

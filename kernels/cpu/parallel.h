@@ -7,10 +7,11 @@
 
 namespace cake {
 
-// Calls fn(i, worker) for i = 0 .. n, over `threads` OpenMP threads; worker, 0 .. threads, tells the threads' scratch
-// memory apart. Items are handed out one by one as threads come free, so an item should be worth some microseconds.
-// Which thread runs an item is open: a result must not depend on it. fn must not throw. With one thread, or one item,
-// fn is simply called in order: ranks that are threads of one process (tests) then start no others.
+// Calls fn(i, worker) for i = 0 .. n, over `threads` OpenMP threads; worker, 0 .. threads, tells
+// the threads' scratch memory apart. Items are handed out one by one as threads come free, so an
+// item should be worth some microseconds. Which thread runs an item is open: a result must not
+// depend on it. fn must not throw. With one thread, or one item, fn is simply called in order:
+// ranks that are threads of one process (tests) then start no others.
 template <typename Fn>
 void parallel_for_workers(int threads, std::int64_t n, const Fn& fn) {
     if (threads <= 1 || n <= 1) {
@@ -29,7 +30,8 @@ void parallel_for(int threads, std::int64_t n, const Fn& fn) {
     parallel_for_workers(threads, n, [&](std::int64_t i, int) { fn(i); });
 }
 
-// Calls fn(begin, end) for pieces of 0 .. n, each of at most `grain` items: for loops whose single items are small.
+// Calls fn(begin, end) for pieces of 0 .. n, each of at most `grain` items: for loops whose single
+// items are small.
 template <typename Fn>
 void parallel_pieces(int threads, std::int64_t n, std::int64_t grain, const Fn& fn) {
     parallel_for(threads, (n + grain - 1) / grain, [&](std::int64_t piece) {

@@ -1,4 +1,5 @@
-// Rotary position embedding (Su et al., arXiv 2104.09864), on the way from the QKV product to where attention reads.
+// Rotary position embedding (Su et al., arXiv 2104.09864), on the way from the QKV product to where
+// attention reads.
 #include <cmath>
 
 #include "kernels/cpu/cpu_backend.h"

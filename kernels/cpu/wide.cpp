@@ -30,8 +30,8 @@ constexpr const char* kName = "avx512";
 namespace cake {
 
 const WideKernels& wide_kernels() {
-    // An isa is a set of bits, those of the instruction sets that it contains; avx512_core has F, BW,
-    // DQ and VL.
+    // An isa is a set of bits, those of the instruction sets that it contains; avx512_core has F,
+    // BW, DQ and VL.
     const auto isa = unsigned(dnnl::get_effective_cpu_isa());
     const auto avx512 = unsigned(dnnl::cpu_isa::avx512_core);
     return (isa & avx512) == avx512 ? avx512::table : avx2::table;

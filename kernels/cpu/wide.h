@@ -1,5 +1,6 @@
-// Inner loops that profit from wide vectors. They are written once (wide_*.inc, on vectors of W floats) and compiled
-// for AVX2 and for AVX-512; the processor at hand decides which run. Results of the two may differ in the last bits.
+// Inner loops that profit from wide vectors. They are written once (wide_*.inc, on vectors of W
+// floats) and compiled for AVX2 and for AVX-512; the processor at hand decides which run. Results
+// of the two may differ in the last bits.
 #pragma once
 
 #include <cstdint>
@@ -18,9 +19,9 @@ struct FewRowsLinear {
     DType dtype;  // F32 or BF16
 };
 
-// Causal attention of queries that share a KV head. Queries of all heads of the group are stacked into lanes,
-// lane = row * group + head of the group; a lane is one element of a vector from begin to end, so what a row gives
-// does not depend on its neighbours.
+// Causal attention of queries that share a KV head. Queries of all heads of the group are stacked
+// into lanes, lane = row * group + head of the group; a lane is one element of a vector from begin
+// to end, so what a row gives does not depend on its neighbours.
 struct GroupAttention {
     const float* q;  // [n, n_q, d_head], from the group's first head
     float* out;      // the same
@@ -34,21 +35,23 @@ struct GroupAttention {
 struct WideKernels {
     const char* name;  // "avx2", "avx512"
 
-    // Columns begin .. end of the result. Each weight is read once, for all rows. Row independent bit for bit.
+    // Columns begin .. end of the result. Each weight is read once, for all rows. Row independent
+    // bit for bit.
     void (*few_rows_linear)(const FewRowsLinear& task, std::int64_t begin, std::int64_t end);
 
     // out[i] = silu(gate[i]) * up[i], i < n.
     void (*silu_mul)(const float* gate, const float* up, float* out, std::int64_t n);
 
-    // Lanes begin .. end, at most attention_lanes of them, with attention_scratch(d_head) floats of scratch.
+    // Lanes begin .. end, at most attention_lanes of them, with attention_scratch(d_head) floats of
+    // scratch.
     void (*attention)(const GroupAttention& task, std::int64_t begin, std::int64_t end,
                       float* scratch);
     std::int64_t attention_lanes;
     std::int64_t (*attention_scratch)(int d_head);
 };
 
-// The widest that the processor has. ONEDNN_MAX_CPU_ISA=AVX2 in the environment forbids AVX-512 here
-// as it does in oneDNN.
+// The widest that the processor has. ONEDNN_MAX_CPU_ISA=AVX2 in the environment forbids AVX-512
+// here as it does in oneDNN.
 const WideKernels& wide_kernels();
 
 // Those that every processor runs.

@@ -32,4 +32,6 @@ const CacheKernels& cache_kernels() {
     return &wide_kernels() == &avx2_kernels() ? avx2::table : avx512::table;
 }
 
+const CacheKernels& avx2_cache_kernels() { return avx2::table; }
+
 }  // namespace cake

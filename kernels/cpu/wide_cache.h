@@ -80,5 +80,6 @@ struct CacheKernels {
 
 // Of the same instruction set as wide_kernels().
 const CacheKernels& cache_kernels();
+const CacheKernels& avx2_cache_kernels();
 
 }  // namespace cake

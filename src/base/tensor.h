@@ -51,7 +51,7 @@ public:
     Shape(std::initializer_list<std::int64_t> dims);
     int rank() const { return rank_; }
     std::int64_t operator[](int i) const { return dims_[std::size_t(i)]; }
-    std::int64_t elements() const;
+    std::int64_t elements() const;  // 0 where there is no dimension: nothing
     // Elements of one step along the first dimension.
     std::int64_t row_elements() const;
     Shape with_rows(std::int64_t rows) const;

@@ -60,9 +60,8 @@ std::int64_t pages_needed(const Policy& policy, int n_layers, int prompt, int ne
     // decoding, one more slot or the new tokens; each ends in a page that may be nearly empty.
     const std::int64_t slots = L * policy.prefix_budget() + L + L * (policy.window + (grows ? new_tokens : 1));
     const std::int64_t shared = slots / layout.page_tokens + L;
-    const std::int64_t uncut = L * layout.pages_for(prompt);
-    if (!policy.cascade)
-        return std::max(uncut, shared);
+    if (!policy.cascade)  // the last layer is cut before it is stored
+        return std::max((L - 1) * layout.pages_for(prompt), shared);
     return std::min(L * layout.pages_for(prompt + (grows ? new_tokens : 1)), shared);
 }
 

@@ -13,8 +13,9 @@ struct Heads {
 
 class Attention : public OnEachBackend {
 protected:
-    // Queries of positions first .. S in chunks of at most `chunk`, over keys 0 .. S. q: [S - first, n_q, d_head];
-    // k, v: [n_kv, capacity, d_head], where rows from S on hold NaN: nothing may read them.
+    // Queries of positions first .. S in chunks of at most `chunk`, over keys 0 .. S. q: [S -
+    // first, n_q, d_head]; k, v: [n_kv, capacity, d_head], where rows from S on hold NaN: nothing
+    // may read them.
     std::vector<float> run(const Heads& heads, std::span<const float> q, std::span<const float> k,
                            std::span<const float> v, std::int64_t first, std::int64_t chunk,
                            DType dtype) {
@@ -39,7 +40,7 @@ protected:
     }
 
     Tolerance tolerance() const {
-        return {.abs = 1e-5 + rounding(activations()), .rel = 1e-5 + 4 * rounding(activations())};
+        return {.abs = 3e-5 + rounding(activations()), .rel = 3e-5 + 4 * rounding(activations())};
     }
 };
 CAKE_ON_EACH_BACKEND(Attention);
@@ -47,7 +48,8 @@ CAKE_ON_EACH_BACKEND(Attention);
 constexpr std::int64_t kWhole = std::numeric_limits<std::int64_t>::max();
 
 TEST_P(Attention, AgreesWithTheReference) {
-    // Group sizes of 1, 3 and 7; heads of every width that models have; keys below, at and above block borders.
+    // Group sizes of 1, 3 and 7; heads of every width that models have; keys below, at and above
+    // block borders.
     for (const Heads& heads : {Heads{2, 2, 64}, Heads{9, 3, 64}, Heads{7, 1, 40}, Heads{4, 2, 128},
                                Heads{1, 1, 256}, Heads{4, 1, 8}})
         for (const DType dtype : {DType::F32, DType::BF16})

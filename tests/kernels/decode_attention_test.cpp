@@ -27,15 +27,16 @@ struct Sequence {
 };
 
 struct Attended {
-    std::vector<float> out;                 // [batch, n_q, d]
-    std::vector<std::vector<float>> probs;  // by sequence, [n_q, length]; empty where none was asked for
+    std::vector<float> out;  // [batch, n_q, d]
+    std::vector<std::vector<float>>
+        probs;  // by sequence, [n_q, length]; empty where none was asked for
 };
 
 constexpr int kLayers = 3, kLayer = 1;
 
 // with_probs: by sequence.
-Attended attend(Backend& dev, DType activations, const DecodeCase& c, const std::vector<Sequence>& batch,
-                const std::vector<bool>& with_probs) {
+Attended attend(Backend& dev, DType activations, const DecodeCase& c,
+                const std::vector<Sequence>& batch, const std::vector<bool>& with_probs) {
     const PageLayout layout{c.n_kv, c.page_tokens, c.d, c.dtype};
     const int B = int(batch.size());
     int longest = 0;
@@ -67,13 +68,15 @@ Attended attend(Backend& dev, DType activations, const DecodeCase& c, const std:
     Attended result{download_floats(dev, out), {}};
     for (int b = 0; b < B; ++b) {
         const std::size_t block = std::size_t(kLayer * B + b);
-        result.probs.push_back(with_probs[std::size_t(b)] ? probs.block(block, sizes[block]) : std::vector<float>());
+        result.probs.push_back(with_probs[std::size_t(b)] ? probs.block(block, sizes[block])
+                                                          : std::vector<float>());
     }
     const auto all = probs.values();
     std::int64_t written = 0;
     for (std::int64_t size : sizes)
         written += std::max<std::int64_t>(0, size);
-    EXPECT_EQ(std::int64_t(all.size()) - written, std::count(all.begin(), all.end(), Ragged::kUntouched))
+    EXPECT_EQ(std::int64_t(all.size()) - written,
+              std::count(all.begin(), all.end(), Ragged::kUntouched))
         << "floats between the blocks";
     return result;
 }
@@ -82,15 +85,17 @@ Attended attend(Backend& dev, DType activations, const DecodeCase& c, const std:
 reference::Rows want_probs(const DecodeCase& c, const Sequence& s) {
     reference::Rows rows;
     for (int h = 0; h < c.n_q; ++h)
-        rows.push_back(reference::attention_row(s.q.data() + h * c.d,
-                                                s.k.data() + std::ptrdiff_t(h / (c.n_q / c.n_kv)) * s.length * c.d,
-                                                std::size_t(s.length), std::size_t(c.d)));
+        rows.push_back(reference::attention_row(
+            s.q.data() + h * c.d,
+            s.k.data() + std::ptrdiff_t(h / (c.n_q / c.n_kv)) * s.length * c.d,
+            std::size_t(s.length), std::size_t(c.d)));
     return rows;
 }
 
 class DecodeAttention : public OnEachBackend {
 protected:
-    Attended run(const DecodeCase& c, const std::vector<Sequence>& batch, const std::vector<bool>& with_probs) {
+    Attended run(const DecodeCase& c, const std::vector<Sequence>& batch,
+                 const std::vector<bool>& with_probs) {
         return attend(dev(), activations(), c, batch, with_probs);
     }
     Sequence sequence(const DecodeCase& c, int length, unsigned seed) {
@@ -101,19 +106,21 @@ CAKE_ON_EACH_BACKEND(DecodeAttention);
 
 TEST_P(DecodeAttention, AgreesWithTheReference) {
     for (const auto& [n_q, n_kv, d, page_tokens] :
-         {std::array{9, 3, 64, 16}, std::array{2, 2, 64, 64}, std::array{7, 1, 40, 7}, std::array{8, 2, 128, 64},
-          std::array{3, 1, 8, 16}, std::array{6, 3, 24, 1}, std::array{16, 1, 256, 64}})
+         {std::array{9, 3, 64, 16}, std::array{2, 2, 64, 64}, std::array{7, 1, 40, 7},
+          std::array{8, 2, 128, 64}, std::array{3, 1, 8, 16}, std::array{6, 3, 24, 1},
+          std::array{16, 1, 256, 64}})
         for (const DType dtype : {DType::F32, DType::BF16}) {
             const DecodeCase c{n_q, n_kv, d, page_tokens, dtype};
             // Lengths around vectors, pages and the pieces that work is cut into.
             std::vector<Sequence> batch;
             for (const int length : {1, 2, 7, 16, 33, 64, 511, 512, 513, 1300})
                 batch.push_back(sequence(c, length, unsigned(length)));
-            const Attended got = run(c, batch, {true, false, true, true, true, true, false, true, true, true});
+            const Attended got =
+                run(c, batch, {true, false, true, true, true, true, false, true, true, true});
             for (std::size_t b = 0; b < batch.size(); ++b) {
                 const Sequence& s = batch[b];
-                SCOPED_TRACE(fmt::format("{} over {} heads of {}, pages of {}, {}, {} slots", n_q, n_kv, d,
-                                         page_tokens, name(dtype), s.length));
+                SCOPED_TRACE(fmt::format("{} over {} heads of {}, pages of {}, {}, {} slots", n_q,
+                                         n_kv, d, page_tokens, name(dtype), s.length));
                 const reference::Rows a = want_probs(c, s);
                 std::vector<double> want_rows, want_out(std::size_t(n_q * d));
                 for (int h = 0; h < n_q; ++h)
@@ -122,7 +129,8 @@ TEST_P(DecodeAttention, AgreesWithTheReference) {
                         for (int x = 0; x < d; ++x)
                             want_out[std::size_t(h * d + x)] +=
                                 want_rows.back() *
-                                double(s.v[std::size_t((h / (n_q / n_kv) * s.length + slot) * d + x)]);
+                                double(
+                                    s.v[std::size_t((h / (n_q / n_kv) * s.length + slot) * d + x)]);
                     }
                 const auto out = got.out.begin() + std::ptrdiff_t(b) * n_q * d;
                 EXPECT_THAT(std::vector<float>(out, out + n_q * d),
@@ -167,10 +175,12 @@ TEST_P(DecodeAttention, DoesNotDependOnThePageSize) {
 
 TEST(DecodeAttentionOnCpu, GivesTheSameBitsOnAnyNumberOfThreads) {
     const DecodeCase c{9, 3, 64, 64, DType::F32};
-    const std::vector<Sequence> batch{Sequence(c, 2000, 1, DType::F32), Sequence(c, 5, 2, DType::F32)};
+    const std::vector<Sequence> batch{Sequence(c, 2000, 1, DType::F32),
+                                      Sequence(c, 5, 2, DType::F32)};
     const Attended one = attend(*make_cpu_backend(1), DType::F32, c, batch, {true, true});
     for (const int threads : {2, 3, 5}) {
-        const Attended more = attend(*make_cpu_backend(threads), DType::F32, c, batch, {true, true});
+        const Attended more =
+            attend(*make_cpu_backend(threads), DType::F32, c, batch, {true, true});
         EXPECT_EQ(more.out, one.out);
         EXPECT_EQ(more.probs, one.probs);
     }

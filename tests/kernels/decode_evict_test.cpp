@@ -1,6 +1,6 @@
-#include <gmock/gmock.h>
-
 #include <set>
+
+#include <gmock/gmock.h>
 
 #include "support/near.h"
 #include "support/paged_cache.h"
@@ -23,8 +23,8 @@ class Decoding {
 public:
     static constexpr int kGroup = 2, kHead = 8;
 
-    Decoding(Backend& dev, DecodeOrder order, int n_kv, int window, int page_tokens, DType dtype, Shape shape,
-             std::vector<Start> starts, int steps)
+    Decoding(Backend& dev, DecodeOrder order, int n_kv, int window, int page_tokens, DType dtype,
+             Shape shape, std::vector<Start> starts, int steps)
         : dev_(dev),
           order_(order),
           n_kv_(n_kv),
@@ -51,7 +51,8 @@ public:
         cache_.pull();
         for (std::size_t at = 0; at < starts_.size(); ++at)
             for (int g = 0; g < n_kv; ++g)
-                plain_.push_back(cache_.listed_positions(layer(at), sequence(at), g, starts_[at].length));
+                plain_.push_back(
+                    cache_.listed_positions(layer(at), sequence(at), g, starts_[at].length));
     }
 
     // A token comes to every layer. Where `scored`, its probabilities are random and scored by decode_scores; else
@@ -75,12 +76,13 @@ public:
             if (candidates(at) == 0)
                 continue;
             for (int g = 0; g < n_kv_; ++g) {
-                const auto first = values.begin() + scores.offset(at) + std::ptrdiff_t(g) * candidates(at);
+                const auto first =
+                    values.begin() + scores.offset(at) + std::ptrdiff_t(g) * candidates(at);
                 const std::vector<float> score(first, first + candidates(at));
                 std::vector<std::int32_t> left;
                 for (std::int32_t i :
-                     reference::decode_evict(score, std::size_t(starts_[at].budget), std::size_t(window_),
-                                             order_ == DecodeOrder::Position))
+                     reference::decode_evict(score, std::size_t(starts_[at].budget),
+                                             std::size_t(window_), order_ == DecodeOrder::Position))
                     left.push_back(plain(at, g)[std::size_t(i)]);
                 plain(at, g) = left;
             }
@@ -109,13 +111,20 @@ private:
         const bool evicts = starts_[at].budget >= 0 && lengths_[at] > starts_[at].budget + window_;
         return evicts ? lengths_[at] - window_ : 0;
     }
-    std::vector<std::int32_t>& plain(std::size_t at, int g) { return plain_[at * std::size_t(n_kv_) + std::size_t(g)]; }
+    std::vector<std::int32_t>& plain(std::size_t at, int g) {
+        return plain_[at * std::size_t(n_kv_) + std::size_t(g)];
+    }
 
     // Keys and values tell whose they are: exact also as bf16.
-    static float key_of(std::size_t at, int g, int position) { return float((int(at) * 7 + g * 3 + position) % 128); }
-    static float value_of(std::size_t at, int g, int position) { return -1 - key_of(at, g, position * 5); }
+    static float key_of(std::size_t at, int g, int position) {
+        return float((int(at) * 7 + g * 3 + position) % 128);
+    }
+    static float value_of(std::size_t at, int g, int position) {
+        return -1 - key_of(at, g, position * 5);
+    }
     void put(std::size_t at, int g, int slot, int position) {
-        const std::vector<float> k(kHead, key_of(at, g, position)), v(kHead, value_of(at, g, position));
+        const std::vector<float> k(kHead, key_of(at, g, position)),
+            v(kHead, value_of(at, g, position));
         cache_.set_slot(layer(at), sequence(at), g, slot, k.data(), v.data());
         cache_.pages(layer(at), sequence(at)).position(g, slot) = position;
     }
@@ -150,7 +159,8 @@ private:
             row_sizes.push_back(std::int64_t(n_q) * lengths_[at]);
             score_sizes.push_back(candidates(at) ? std::int64_t(n_kv_) * candidates(at) : -1);
         }
-        Ragged probs(dev_, row_sizes, {layers_, batch_}, n_q), scores(dev_, score_sizes, {layers_, batch_}, n_kv_);
+        Ragged probs(dev_, row_sizes, {layers_, batch_}, n_q),
+            scores(dev_, score_sizes, {layers_, batch_}, n_kv_);
         std::vector<float> values;
         for (float x : random_values(std::int64_t(probs.values().size()), random_()))
             values.push_back(x * x / 100);
@@ -167,7 +177,8 @@ private:
                 rows.emplace_back();
                 for (int i = 0; i < lengths_[at]; ++i)
                     rows.back().push_back(
-                        values[std::size_t(probs.offset(at) + std::int64_t(h) * lengths_[at] + order[std::size_t(i)])]);
+                        values[std::size_t(probs.offset(at) + std::int64_t(h) * lengths_[at] +
+                                           order[std::size_t(i)])]);
             }
             std::vector<double> want;
             for (const auto& row :
@@ -177,7 +188,8 @@ private:
             written += score_sizes[at];
         }
         const auto all = scores.values();
-        EXPECT_EQ(std::int64_t(all.size()) - written, std::count(all.begin(), all.end(), Ragged::kUntouched));
+        EXPECT_EQ(std::int64_t(all.size()) - written,
+                  std::count(all.begin(), all.end(), Ragged::kUntouched));
         return scores;
     }
 
@@ -221,7 +233,8 @@ CAKE_ON_EACH_BACKEND(DecodeEvict);
 TEST_P(DecodeEvict, AgreesWithPlainListsOverManySteps) {
     // By layer and sequence: at the budget; 11 too many; below it, and growing; one that does not evict; budgets of
     // 0, 1 and 2.
-    const std::vector<Start> starts{{28, 20}, {38, 20}, {15, 20}, {12, -1}, {8, 0}, {9, 1}, {10, 2}, {60, 2}};
+    const std::vector<Start> starts{{28, 20}, {38, 20}, {15, 20}, {12, -1},
+                                    {8, 0},   {9, 1},   {10, 2},  {60, 2}};
     for (const DecodeOrder order : {DecodeOrder::Position, DecodeOrder::Official})
         for (const int page_tokens : {16, 64, 5}) {
             SCOPED_TRACE(fmt::format("order {}, pages of {}", int(order), page_tokens));

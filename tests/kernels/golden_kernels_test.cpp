@@ -24,11 +24,14 @@ protected:
     std::vector<float> indicator(View q, View k, float gamma, std::vector<double>& sums) {
         const std::int64_t w = q.dim(0), n_q = q.dim(1), n_kv = k.dim(0), S = k.dim(1);
         const Shape by_head{n_q, S - w};
-        const Tensor mean = dev().tensor(DType::F32, by_head), variance = dev().tensor(DType::F32, by_head);
-        const Tensor head_scores = dev().tensor(DType::F32, by_head), scores = dev().tensor(DType::F32, {n_kv, S - w});
+        const Tensor mean = dev().tensor(DType::F32, by_head),
+                     variance = dev().tensor(DType::F32, by_head);
+        const Tensor head_scores = dev().tensor(DType::F32, by_head),
+                     scores = dev().tensor(DType::F32, {n_kv, S - w});
         const Tensor h_and_v = dev().tensor(DType::F64, {2});
         dev().window_moments(stream, q, k, S, DType::F32, mean, variance, h_and_v);
-        dev().column_scores(stream, mean, variance, ColumnScore::MeanPlusVariance, gamma, 5, head_scores);
+        dev().column_scores(stream, mean, variance, ColumnScore::MeanPlusVariance, gamma, 5,
+                            head_scores);
         dev().group_mean(stream, head_scores, float(n_q / n_kv), scores);
         sums = download<double>(dev(), h_and_v);
         return download<float>(dev(), scores);
@@ -45,7 +48,8 @@ TEST_P(GoldenKernels, GiveEntropyVariancePreferenceAndScores) {
             const Capture seen = golden.capture(std::string(prompt) + "_prefill.safetensors");
             if (!seen.has("q_window"))
                 continue;
-            const std::vector<float> q = seen.f32("q_window"), k = seen.f32("k");  // [L, n_q, w, d], [L, n_kv, S, d]
+            const std::vector<float> q = seen.f32("q_window"),
+                                     k = seen.f32("k");  // [L, n_q, w, d], [L, n_kv, S, d]
             const Shape qs = seen.shape("q_window"), ks = seen.shape("k");
             const std::int64_t n_q = qs[1], w = qs[2], d = qs[3], n_kv = ks[1], S = ks[2];
             const auto H = seen.f32("disp"), V = seen.f32("var"), P = seen.f32("pref"),
@@ -59,15 +63,18 @@ TEST_P(GoldenKernels, GiveEntropyVariancePreferenceAndScores) {
                         q_rows.insert(q_rows.end(), at, at + d);
                     }
                 const Tensor q_dev = upload(dev(), q_rows, {w, n_q, d}, activations());
-                const Tensor k_dev =
-                    upload(dev(), std::span(k).subspan(std::size_t(l * n_kv * S * d), std::size_t(n_kv * S * d)),
-                           {n_kv, S, d});
+                const Tensor k_dev = upload(
+                    dev(),
+                    std::span(k).subspan(std::size_t(l * n_kv * S * d), std::size_t(n_kv * S * d)),
+                    {n_kv, S, d});
                 std::vector<double> sums;
-                const std::vector<float> got = indicator(q_dev, k_dev, golden.index()["gamma"], sums);
+                const std::vector<float> got =
+                    indicator(q_dev, k_dev, golden.index()["gamma"], sums);
                 const auto at = std::size_t(l);
                 const double rel = 1e-5 + 4 * rounding(activations());
                 EXPECT_THAT(sums, NearTo({H[at], V[at]}, {.rel = rel}));
-                EXPECT_NEAR(reference::preference(sums[0], sums[1], tau1, tau2) / double(P[at]), 1, 2 * rel);
+                EXPECT_NEAR(reference::preference(sums[0], sums[1], tau1, tau2) / double(P[at]), 1,
+                            2 * rel);
                 const auto want = score.begin() + l * n_kv * (S - w);
                 EXPECT_THAT(got, NearTo({want, want + n_kv * (S - w)}, {.rel = rel}));
             }
@@ -85,17 +92,22 @@ TEST_P(GoldenKernels, SelectWhatTheOfficialCodeKeptInPrefill) {
             if (S <= C + w)  // nothing was evicted
                 continue;
             SCOPED_TRACE(fmt::format("{} {}", model, run["tag"].get<std::string>()));
-            const Capture seen = golden.capture(run["prompt"].get<std::string>() + "_prefill.safetensors");
+            const Capture seen =
+                golden.capture(run["prompt"].get<std::string>() + "_prefill.safetensors");
             const Capture captured = golden.capture(run["file"]);
             const std::vector<float> score = seen.f32("evict_score");
             const Shape shape = seen.shape("evict_score");
             const std::int64_t n_kv = shape[1], n = shape[2];
             const auto lengths = captured.i32("prefill_len");
-            Positions want = test::split_positions(captured.i32("prefill_positions"), lengths, int(n_kv)), got;
+            Positions want = test::split_positions(captured.i32("prefill_positions"), lengths,
+                                                   int(n_kv)),
+                      got;
             for (std::int64_t l = 0; l < shape[0]; ++l) {
                 const std::int64_t k = lengths[std::size_t(l)] - w;
                 const Tensor scores = upload(
-                    dev(), std::span(score).subspan(std::size_t(l * n_kv * n), std::size_t(n_kv * n)), {n_kv, n});
+                    dev(),
+                    std::span(score).subspan(std::size_t(l * n_kv * n), std::size_t(n_kv * n)),
+                    {n_kv, n});
                 const Tensor keep = dev().tensor(DType::I32, {n_kv, k});
                 dev().top_k(stream, scores, keep);
                 const auto kept = download<std::int32_t>(dev(), keep);
@@ -121,15 +133,18 @@ public:
           captured_(golden.capture(run["file"])),
           window_(run["window"]),
           n_kv_(int(captured_.shape("evicted")[2])),
-          n_q_(int(std::size_t(captured_.shape("decode_attn_first")[0]) / std::size_t(sum_of_first_lengths()))),
+          n_q_(int(std::size_t(captured_.shape("decode_attn_first")[0]) /
+                   std::size_t(sum_of_first_lengths()))),
           prompt_(run["prompt_len"]),
           lengths_(captured_.i32("prefill_len")),
           layers_(int(lengths_.size())),
           layout_{n_kv_, 16, kHead, DType::F32},
           cache_(dev, layout_, layers_, 1,
                  layout_.pages_for(*std::max_element(lengths_.begin(), lengths_.end()) + 1)) {
-        const Positions kept = test::split_positions(captured_.i32("prefill_positions"), lengths_, n_kv_);
-        const Tensor k = upload(dev, std::vector<float>(std::size_t(n_kv_ * prompt_ * kHead)), {n_kv_, prompt_, kHead});
+        const Positions kept =
+            test::split_positions(captured_.i32("prefill_positions"), lengths_, n_kv_);
+        const Tensor k = upload(dev, std::vector<float>(std::size_t(n_kv_ * prompt_ * kHead)),
+                                {n_kv_, prompt_, kHead});
         for (int l = 0; l < layers_; ++l) {
             std::vector<std::int32_t> keep;
             const int b = lengths_[std::size_t(l)] - window_;
@@ -137,7 +152,8 @@ public:
                 keep.insert(keep.end(), head.begin(), head.begin() + b);
             const Tensor keep_dev = upload(dev, keep, {n_kv_, b});
             dev.store_tokens({}, k, k, prompt_ - window_, window_, keep_dev, cache_.list(l, 0));
-            dev.order_slots({}, cache_.list(l, 0), lengths_[std::size_t(l)], window_, DecodeOrder::Official);
+            dev.order_slots({}, cache_.list(l, 0), lengths_[std::size_t(l)], window_,
+                            DecodeOrder::Official);
         }
         cache_.set_lengths(lengths_);
         cache_.set_budgets(captured_.i32("layer_budget"));
@@ -167,10 +183,12 @@ public:
             for (int g = 0; g < n_kv_; ++g)
                 cache_.pages(l, 0).position(g, cache_.pages(l, 0).order(g, n - 1)) = newest;
             row_sizes.push_back(std::int64_t(n_q_) * n);
-            score_sizes.push_back(n > budgets[std::size_t(l)] + window_ ? std::int64_t(n_kv_) * (n - window_) : -1);
+            score_sizes.push_back(
+                n > budgets[std::size_t(l)] + window_ ? std::int64_t(n_kv_) * (n - window_) : -1);
         }
         cache_.push();
-        Ragged probs(dev_, row_sizes, {layers_, 1}, n_q_), scores(dev_, score_sizes, {layers_, 1}, n_kv_);
+        Ragged probs(dev_, row_sizes, {layers_, 1}, n_q_),
+            scores(dev_, score_sizes, {layers_, 1}, n_kv_);
         std::vector<float> by_slot = probs.values();
         std::size_t at = 0;
         Positions before;
@@ -179,7 +197,8 @@ public:
             for (int h = 0; h < n_q_; ++h)
                 for (int i = 0; i < n; ++i) {
                     const int slot = cache_.pages(l, 0).order(h / (n_q_ / n_kv_), i);
-                    by_slot[std::size_t(probs.offset(std::size_t(l)) + std::int64_t(h) * n + slot)] = rows[at++];
+                    by_slot[std::size_t(probs.offset(std::size_t(l)) + std::int64_t(h) * n +
+                                        slot)] = rows[at++];
                 }
             auto& layer = before.emplace_back();
             for (int g = 0; g < n_kv_; ++g)
@@ -236,8 +255,10 @@ private:
                     if (std::find(left.begin(), left.end(), position) == left.end())
                         gone.push_back(position);
                 std::sort(gone.begin(), gone.end());
-                const auto row = evicted.begin() + ((std::int64_t(t) * layers_ + l) * n_kv_ + g) * E;
-                std::copy_if(row, row + E, std::back_inserter(want), [](std::int32_t p) { return p >= 0; });
+                const auto row =
+                    evicted.begin() + ((std::int64_t(t) * layers_ + l) * n_kv_ + g) * E;
+                std::copy_if(row, row + E, std::back_inserter(want),
+                             [](std::int32_t p) { return p >= 0; });
                 EXPECT_EQ(gone, want) << "step " << t << ", layer " << l << ", KV head " << g;
             }
     }
@@ -282,8 +303,9 @@ TEST_P(GoldenKernels, EvictWhatTheOfficialCodeEvictsAtEveryStep) {
         const std::vector<float> rows = replay.captured().f32("decode_attn");
         const auto row_lengths = replay.captured().i32("decode_attn_len");
         const auto listed = replay.captured().i32("step_positions");
-        const std::int64_t n_q = std::int64_t(rows.size()) /
-                                 std::accumulate(row_lengths.begin(), row_lengths.end(), std::int64_t(0));
+        const std::int64_t n_q =
+            std::int64_t(rows.size()) /
+            std::accumulate(row_lengths.begin(), row_lengths.end(), std::int64_t(0));
         const std::int64_t steps = replay.captured().shape("evicted")[0];
         std::size_t row_at = 0, listed_at = 0, otherwise = 0;
         for (std::int64_t t = 0; t < steps && !HasFailure(); ++t) {
@@ -295,7 +317,8 @@ TEST_P(GoldenKernels, EvictWhatTheOfficialCodeEvictsAtEveryStep) {
             for (int l = 0; l < replay.n_layers(); ++l)
                 for (int g = 0; g < replay.n_kv(); ++g) {
                     const std::size_t length = replay.listed(l, g).size();
-                    otherwise += replay.take_order(l, g, std::span(listed).subspan(listed_at, length));
+                    otherwise +=
+                        replay.take_order(l, g, std::span(listed).subspan(listed_at, length));
                     listed_at += length;
                 }
         }

@@ -23,7 +23,8 @@ protected:
 };
 CAKE_ON_EACH_BACKEND(Linear);
 
-// Rows, inputs, outputs: odd ones, both sides of every threshold, more than a panel of narrow weights.
+// Rows, inputs, outputs: odd ones, both sides of every threshold, more than a panel of narrow
+// weights.
 const std::tuple<std::int64_t, std::int64_t, std::int64_t> kShapes[] = {
     {1, 1, 1},     {1, 576, 960}, {3, 7, 5},    {5, 40, 33},
     {16, 96, 130}, {17, 96, 130}, {23, 65, 67}, {64, 576, 1000}};
@@ -39,7 +40,8 @@ TEST_P(Linear, AgreesWithTheReferenceForF32AndBf16Weights) {
                 const auto bias = random_values(biased ? n_out : 0, 3);
                 const auto want = reference::linear(x, weight, bias, std::size_t(n),
                                                     std::size_t(in), std::size_t(n_out));
-                // Terms are of size 1 .. 1000 and cancel: errors grow with the root of their number.
+                // Terms are of size 1 .. 1000 and cancel: errors grow with the root of their
+                // number.
                 const Tolerance tolerance{.abs = 1e-5 * std::sqrt(double(in)),
                                           .rel = 2e-6 + 2 * rounding(activations())};
                 EXPECT_THAT(run(x, weight, bias, n, in, n_out, dtype), NearTo(want, tolerance));

@@ -24,7 +24,8 @@ protected:
         const std::int64_t S = std::int64_t(from.k.size()) / (layout.n_kv * layout.d_head);
         const Tensor k = upload(dev(), from.k, {layout.n_kv, S, layout.d_head}, layout.dtype);
         const Tensor v = upload(dev(), from.v, {layout.n_kv, S, layout.d_head}, layout.dtype);
-        const Tensor kept = upload(dev(), keep, {layout.n_kv, std::int64_t(keep.size()) / layout.n_kv});
+        const Tensor kept =
+            upload(dev(), keep, {layout.n_kv, std::int64_t(keep.size()) / layout.n_kv});
         dev().store_tokens(stream, k, v, first, count, kept, cache.list(0, 0));
         cache.pull();
     }
@@ -39,7 +40,8 @@ TEST_P(Pages, HoldTheWindowThenTheKeptTokensOfEachHead) {
                 for (const int b : {0, 1, 2, 37}) {
                     const PageLayout layout{3, page_tokens, 8, dtype};
                     const int S = 100;
-                    SCOPED_TRACE(fmt::format("pages of {}, {}, window {}, budget {}", page_tokens, name(dtype), w, b));
+                    SCOPED_TRACE(fmt::format("pages of {}, {}, window {}, budget {}", page_tokens,
+                                             name(dtype), w, b));
                     PagedCache cache(dev(), layout, 1, 1, layout.pages_for(w + b) + 1);
                     const Scratch from = scratch(layout, S);
                     std::vector<std::int32_t> keep;
@@ -48,15 +50,19 @@ TEST_P(Pages, HoldTheWindowThenTheKeptTokensOfEachHead) {
                     store(cache, layout, from, S - w, w, keep);
                     for (int g = 0; g < 3; ++g) {
                         for (int slot = 0; slot < w + b; ++slot) {
-                            const int token = slot < w ? S - w + slot : keep[std::size_t(g * b + slot - w)];
+                            const int token =
+                                slot < w ? S - w + slot : keep[std::size_t(g * b + slot - w)];
                             const auto at = std::ptrdiff_t(g * S + token) * 8;
                             EXPECT_EQ(cache.pages(0, 0).position(g, slot), token);
-                            EXPECT_THAT(cache.key(0, 0, g, slot),
-                                        ElementsAreArray(from.k.begin() + at, from.k.begin() + at + 8));
-                            EXPECT_THAT(cache.value(0, 0, g, slot),
-                                        ElementsAreArray(from.v.begin() + at, from.v.begin() + at + 8));
+                            EXPECT_THAT(
+                                cache.key(0, 0, g, slot),
+                                ElementsAreArray(from.k.begin() + at, from.k.begin() + at + 8));
+                            EXPECT_THAT(
+                                cache.value(0, 0, g, slot),
+                                ElementsAreArray(from.v.begin() + at, from.v.begin() + at + 8));
                         }
-                        EXPECT_EQ(cache.pages(0, 0).position(g, w + b), -1) << "a slot that was not asked for";
+                        EXPECT_EQ(cache.pages(0, 0).position(g, w + b), -1)
+                            << "a slot that was not asked for";
                     }
                 }
 }
@@ -91,7 +97,23 @@ TEST_P(Pages, ListSlotsAsTheOfficialCacheOrdersThem) {
     dev().order_slots(stream, cache.list(0, 0), 5, 2, DecodeOrder::Official);
     cache.pull();
     EXPECT_THAT(cache.order(0, 0, 0), ElementsAre(2, 3, 4, 0, 1, 5, 6, 7));
-    EXPECT_THAT(cache.listed_positions(0, 0, 0, 5), ElementsAre(3, 9, 1, 18, 19)) << "best first, then the window";
+    EXPECT_THAT(cache.listed_positions(0, 0, 0, 5), ElementsAre(3, 9, 1, 18, 19))
+        << "best first, then the window";
+}
+
+TEST_P(Pages, TellPositionsInTheOrderOfTheList) {
+    const PageLayout layout{2, 4, 8, DType::F32};
+    PagedCache cache(dev(), layout, 1, 1, 2);
+    store(cache, layout, scratch(layout, 20), 18, 2, {3, 9, 1, 12, 0, 17});
+    const Tensor out = dev().tensor(DType::I32, {2, 5});
+    dev().order_slots(stream, cache.list(0, 0), 5, 2, DecodeOrder::Position);
+    dev().list_positions(stream, cache.list(0, 0), 5, out);
+    EXPECT_THAT(download<std::int32_t>(dev(), out),
+                ElementsAre(1, 3, 9, 18, 19, 0, 12, 17, 18, 19));
+    dev().order_slots(stream, cache.list(0, 0), 5, 2, DecodeOrder::Official);
+    dev().list_positions(stream, cache.list(0, 0), 5, out);
+    EXPECT_THAT(download<std::int32_t>(dev(), out),
+                ElementsAre(3, 9, 1, 18, 19, 12, 0, 17, 18, 19));
 }
 
 TEST_P(Pages, ListATruncatedLayerWithoutWhatItLost) {

@@ -107,8 +107,8 @@ TEST_P(Rope, GivesTheSameBitsHoweverThePromptIsCut) {
     EXPECT_EQ(run(cut), run(n));
 }
 
-// Two layers and two sequences whose pages lie scattered in the pool; each KV head's order list names its own slot for
-// the newest token.
+// Two layers and two sequences whose pages lie scattered in the pool; each KV head's order list
+// names its own slot for the newest token.
 TEST_P(Rope, AppendsTheNewestTokenToTheSlotThatItsOrderListNames) {
     constexpr int d_head = 16, page_tokens = 4, n_layers = 2, batch = 2, max_pages = 2, layer = 1;
     for (const DType dtype : {DType::F32, DType::BF16}) {

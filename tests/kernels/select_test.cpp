@@ -1,6 +1,6 @@
-#include <gmock/gmock.h>
-
 #include <limits>
+
+#include <gmock/gmock.h>
 
 #include "support/backends.h"
 #include "support/reference.h"
@@ -13,7 +13,8 @@ using testing::ElementsAreArray;
 
 class TopK : public OnEachBackend {
 protected:
-    std::vector<std::int32_t> top(const std::vector<float>& score, std::int64_t n_kv, std::int64_t k) {
+    std::vector<std::int32_t> top(const std::vector<float>& score, std::int64_t n_kv,
+                                  std::int64_t k) {
         const std::int64_t n = std::int64_t(score.size()) / n_kv;
         const Tensor scores = upload(dev(), score, {n_kv, n});
         const Tensor keep = dev().tensor(DType::I32, {n_kv, k});
@@ -34,7 +35,9 @@ TEST_P(TopK, GivesTiesToTheLowerPosition) {
     EXPECT_THAT(top({-0.0f, 0.0f, -0.0f}, 1, 2), ElementsAre(0, 1));
 }
 
-TEST_P(TopK, KeepsNothingForABudgetOfNothing) { EXPECT_THAT(top({1, 2, 3, 4}, 2, 0), ElementsAre()); }
+TEST_P(TopK, KeepsNothingForABudgetOfNothing) {
+    EXPECT_THAT(top({1, 2, 3, 4}, 2, 0), ElementsAre());
+}
 
 TEST_P(TopK, SortsAllForABudgetOfEverything) {
     EXPECT_THAT(top({1, 2, 3, 6, 5, 4}, 2, 3), ElementsAre(2, 1, 0, 0, 1, 2));
@@ -49,7 +52,8 @@ TEST_P(TopK, AgreesWithAStableSort) {
     std::mt19937 random(1);
     for (const std::int64_t n : {1, 2, 31, 32, 33, 255, 256, 257, 1000, 5000})
         for (const std::int64_t k : {std::int64_t(0), std::int64_t(1), n / 3, n / 2, n - 1, n})
-            for (const int different : {3, 50, 1 << 24}) {  // with many ties, some, and next to none
+            for (const int different :
+                 {3, 50, 1 << 24}) {  // with many ties, some, and next to none
                 SCOPED_TRACE(fmt::format("{} of {}, {} different", k, n, different));
                 std::vector<float> score;
                 std::vector<std::int32_t> want;

@@ -1,6 +1,6 @@
-#include <gmock/gmock.h>
-
 #include <limits>
+
+#include <gmock/gmock.h>
 
 #include "support/backends.h"
 #include "support/near.h"
@@ -27,10 +27,12 @@ struct WindowResult {
 };
 
 // q: [w, n_q, d]; k: [n_kv, S, d], put into a scratch with room, NaN beyond the prompt: nothing may read that.
-WindowResult window_moments(Backend& dev, DType activations, const WindowCase& c, const std::vector<float>& q,
-                            const std::vector<float>& k, DType round_to = DType::F32) {
+WindowResult window_moments(Backend& dev, DType activations, const WindowCase& c,
+                            const std::vector<float>& q, const std::vector<float>& k,
+                            DType round_to = DType::F32) {
     const std::int64_t capacity = c.S + 3;
-    std::vector<float> keys(std::size_t(c.n_kv * capacity * c.d), std::numeric_limits<float>::quiet_NaN());
+    std::vector<float> keys(std::size_t(c.n_kv * capacity * c.d),
+                            std::numeric_limits<float>::quiet_NaN());
     for (std::int64_t g = 0; g < c.n_kv; ++g)
         std::copy_n(k.begin() + g * c.S * c.d, c.S * c.d, keys.begin() + g * capacity * c.d);
     const Tensor q_dev = upload(dev, q, {c.w, c.n_q, c.d}, activations);
@@ -39,7 +41,8 @@ WindowResult window_moments(Backend& dev, DType activations, const WindowCase& c
     const Tensor variance = dev.tensor(DType::F32, {c.n_q, c.S - c.w});
     const Tensor sums = dev.tensor(DType::F64, {2});
     dev.window_moments({}, q_dev, k_dev, c.S, round_to, mean, variance, sums);
-    return {download<float>(dev, mean), download<float>(dev, variance), download<double>(dev, sums)};
+    return {download<float>(dev, mean), download<float>(dev, variance),
+            download<double>(dev, sums)};
 }
 
 class Window : public OnEachBackend {
@@ -48,25 +51,31 @@ protected:
                      DType round_to = DType::F32) {
         return window_moments(dev(), activations(), c, q, k, round_to);
     }
-    std::vector<float> queries(const WindowCase& c) { return random_values(c.w * c.n_q * c.d, 1, activations()); }
-    std::vector<float> keys(const WindowCase& c) { return random_values(c.n_kv * c.S * c.d, 2, c.dtype); }
-    reference::Moments want(const WindowCase& c, const std::vector<float>& q, const std::vector<float>& k) {
-        return reference::moments(reference::window_attention(q, k, std::size_t(c.S), std::size_t(c.w),
-                                                              std::size_t(c.n_q), std::size_t(c.n_kv),
-                                                              std::size_t(c.d)));
+    std::vector<float> queries(const WindowCase& c) {
+        return random_values(c.w * c.n_q * c.d, 1, activations());
+    }
+    std::vector<float> keys(const WindowCase& c) {
+        return random_values(c.n_kv * c.S * c.d, 2, c.dtype);
+    }
+    reference::Moments want(const WindowCase& c, const std::vector<float>& q,
+                            const std::vector<float>& k) {
+        return reference::moments(
+            reference::window_attention(q, k, std::size_t(c.S), std::size_t(c.w),
+                                        std::size_t(c.n_q), std::size_t(c.n_kv), std::size_t(c.d)));
     }
 };
 CAKE_ON_EACH_BACKEND(Window);
 
 TEST_P(Window, AgreesWithTheReference) {
     // Windows below, at and above a vector; groups of 1, 3 and 7; prompts around the borders of key blocks.
-    for (const auto& [n_q, n_kv, d, w] : {std::array{2, 2, 64, 32}, std::array{9, 3, 64, 32}, std::array{7, 1, 40, 5},
-                                          std::array{4, 2, 128, 16}, std::array{4, 1, 8, 33}, std::array{2, 1, 16, 1}})
+    for (const auto& [n_q, n_kv, d, w] :
+         {std::array{2, 2, 64, 32}, std::array{9, 3, 64, 32}, std::array{7, 1, 40, 5},
+          std::array{4, 2, 128, 16}, std::array{4, 1, 8, 33}, std::array{2, 1, 16, 1}})
         for (const DType dtype : {DType::F32, DType::BF16})
             for (const int columns : {1, 2, 31, 64, 65, 100, 1024, 1030}) {
                 const WindowCase c{n_q, n_kv, d, w, columns + w, dtype};
-                SCOPED_TRACE(fmt::format("{} over {} heads of {}, window {} of {} tokens, {}", n_q, n_kv, d, w, c.S,
-                                         name(dtype)));
+                SCOPED_TRACE(fmt::format("{} over {} heads of {}, window {} of {} tokens, {}", n_q,
+                                         n_kv, d, w, c.S, name(dtype)));
                 const auto q = queries(c), k = keys(c);
                 const WindowResult got = run(c, q, k);
                 const reference::Moments m = want(c, q, k);
@@ -86,10 +95,13 @@ TEST_P(Window, SumsOverHeadsAreThoseOfTheHeads) {
         const WindowCase part{2, 1, all.d, all.w, all.S, DType::F32};
         std::vector<float> q_part;
         for (std::int64_t i = 0; i < all.w; ++i)
-            q_part.insert(q_part.end(), q.begin() + (i * 6 + g * 2) * all.d, q.begin() + (i * 6 + g * 2 + 2) * all.d);
-        const std::vector<float> k_part(k.begin() + g * all.S * all.d, k.begin() + (g + 1) * all.S * all.d);
+            q_part.insert(q_part.end(), q.begin() + (i * 6 + g * 2) * all.d,
+                          q.begin() + (i * 6 + g * 2 + 2) * all.d);
+        const std::vector<float> k_part(k.begin() + g * all.S * all.d,
+                                        k.begin() + (g + 1) * all.S * all.d);
         const WindowResult got = run(part, q_part, k_part);
-        EXPECT_TRUE(std::equal(got.mean.begin(), got.mean.end(), whole.mean.begin() + g * 2 * (all.S - all.w)));
+        EXPECT_TRUE(std::equal(got.mean.begin(), got.mean.end(),
+                               whole.mean.begin() + g * 2 * (all.S - all.w)));
         H += got.sums[0];
         V += got.sums[1];
     }
@@ -151,13 +163,15 @@ TEST_P(Window, CountsProbabilitiesNearOneAndNearNothing) {
 
 TEST_P(Window, RoundsProbabilitiesToTheModelsTypeFirst) {
     const WindowCase c{3, 1, 16, 8, 61, DType::F32};
-    const std::vector<float> q(std::size_t(8 * 3 * 16), 0.0f);  // A = 1 / visible tokens: no value near a border
+    const std::vector<float> q(std::size_t(8 * 3 * 16),
+                               0.0f);  // A = 1 / visible tokens: no value near a border
     const auto k = keys(c);
     for (const DType type : {DType::BF16, DType::F16}) {
         const WindowResult got = run(c, q, k, type);
         const reference::Moments m = reference::moments(
             reference::window_attention(q, k, 61, 8, 3, 1, 16), [&](double a) -> double {
-                return type == DType::BF16 ? to_float(to_bf16(float(a))) : to_float(to_f16(float(a)));
+                return type == DType::BF16 ? to_float(to_bf16(float(a)))
+                                           : to_float(to_f16(float(a)));
             });
         EXPECT_THAT(got.mean, NearTo(flat(m.mean), {.rel = 1e-6})) << name(type);
         EXPECT_THAT(got.variance, NearTo(flat(m.variance), {.rel = 1e-6})) << name(type);
@@ -167,7 +181,8 @@ TEST_P(Window, RoundsProbabilitiesToTheModelsTypeFirst) {
 
 TEST(WindowOnCpu, GivesTheSameBitsOnAnyNumberOfThreads) {
     const WindowCase c{6, 2, 64, 32, 3000, DType::BF16};
-    const auto q = random_values(c.w * c.n_q * c.d, 1), k = random_values(c.n_kv * c.S * c.d, 2, c.dtype);
+    const auto q = random_values(c.w * c.n_q * c.d, 1),
+               k = random_values(c.n_kv * c.S * c.d, 2, c.dtype);
     const WindowResult one = window_moments(*make_cpu_backend(1), DType::F32, c, q, k);
     for (const int threads : {2, 3, 5}) {
         const WindowResult more = window_moments(*make_cpu_backend(threads), DType::F32, c, q, k);
@@ -179,8 +194,8 @@ TEST(WindowOnCpu, GivesTheSameBitsOnAnyNumberOfThreads) {
 
 class ColumnScores : public OnEachBackend {
 protected:
-    std::vector<float> scores(const std::vector<float>& mean, const std::vector<float>& variance, std::int64_t n_q,
-                              ColumnScore score, float gamma, int pool) {
+    std::vector<float> scores(const std::vector<float>& mean, const std::vector<float>& variance,
+                              std::int64_t n_q, ColumnScore score, float gamma, int pool) {
         const Shape shape{n_q, std::int64_t(mean.size()) / n_q};
         const Tensor m = upload(dev(), mean, shape), v = upload(dev(), variance, shape);
         const Tensor out = dev().tensor(DType::F32, shape);
@@ -194,9 +209,12 @@ TEST_P(ColumnScores, CombineMeanAndVariance) {
     const std::vector<float> mean{0.5f, 0.25f}, variance{0.125f, 2.0f};
     using testing::ElementsAre;
     EXPECT_THAT(scores(mean, variance, 1, ColumnScore::Mean, 200, 1), ElementsAre(0.5f, 0.25f));
-    EXPECT_THAT(scores(mean, variance, 1, ColumnScore::Variance, 200, 1), ElementsAre(0.125f, 2.0f));
-    EXPECT_THAT(scores(mean, variance, 1, ColumnScore::MeanPlusVariance, 200, 1), ElementsAre(25.5f, 400.25f));
-    EXPECT_THAT(scores(mean, variance, 1, ColumnScore::Product, 200, 1), ElementsAre(0.0625f, 0.5f));
+    EXPECT_THAT(scores(mean, variance, 1, ColumnScore::Variance, 200, 1),
+                ElementsAre(0.125f, 2.0f));
+    EXPECT_THAT(scores(mean, variance, 1, ColumnScore::MeanPlusVariance, 200, 1),
+                ElementsAre(25.5f, 400.25f));
+    EXPECT_THAT(scores(mean, variance, 1, ColumnScore::Product, 200, 1),
+                ElementsAre(0.0625f, 0.5f));
 }
 
 TEST_P(ColumnScores, PoolWithZerosOutsideCounted) {
@@ -233,10 +251,12 @@ TEST_P(ColumnScores, AndGroupMeansGiveTheIndicator) {
             m.variance.emplace_back(variance.begin() + h * n, variance.begin() + (h + 1) * n);
         }
         const auto pooled = scores(mean, variance, n_q, ColumnScore::MeanPlusVariance, 200, 5);
-        const Tensor by_head = upload(dev(), pooled, {n_q, n}), out = dev().tensor(DType::F32, {n_kv, n});
+        const Tensor by_head = upload(dev(), pooled, {n_q, n}),
+                     out = dev().tensor(DType::F32, {n_kv, n});
         dev().group_mean(stream, by_head, 3, out);
-        EXPECT_THAT(download<float>(dev(), out),
-                    NearTo(flat(reference::indicator(m, 200, 5, std::size_t(n_kv))), {.rel = 1e-6}));
+        EXPECT_THAT(
+            download<float>(dev(), out),
+            NearTo(flat(reference::indicator(m, 200, 5, std::size_t(n_kv))), {.rel = 1e-6}));
     }
 }
 
@@ -245,7 +265,8 @@ CAKE_ON_EACH_BACKEND(GroupMean);
 
 TEST_P(GroupMean, DividesByWhatItIsTold) {
     // A rank that holds one of a group's three heads contributes a third of its score.
-    const Tensor x = upload(dev(), std::vector<float>{3, 6, 9, 12}, {2, 2}), out = dev().tensor(DType::F32, {1, 2});
+    const Tensor x = upload(dev(), std::vector<float>{3, 6, 9, 12}, {2, 2}),
+                 out = dev().tensor(DType::F32, {1, 2});
     dev().group_mean(stream, x, 3, out);
     EXPECT_THAT(download<float>(dev(), out), testing::ElementsAre(4.0f, 6.0f));
     const Tensor apart = dev().tensor(DType::F32, {2, 2});

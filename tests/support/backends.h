@@ -103,8 +103,8 @@ inline std::vector<float> download_floats(Backend& dev, View x) {
     return out;
 }
 
-// Normal numbers, already rounded to dtype so that uploading loses nothing. One in 64 is 10 times as large:
-// activations have outliers, and a softmax without them is nearly flat and tests little.
+// Normal numbers, already rounded to dtype so that uploading loses nothing. One in 64 is 10 times
+// as large: activations have outliers, and a softmax without them is nearly flat and tests little.
 inline std::vector<float> random_values(std::int64_t n, unsigned seed, DType dtype = DType::F32) {
     std::mt19937 random(seed);
     std::normal_distribution<float> normal;

@@ -30,7 +30,8 @@ inline double rounding(DType dtype) {
     }
 }
 
-// Matches a range of numbers, each near its own reference. Says how many are not, and which is worst.
+// Matches a range of numbers, each near its own reference. Says how many are not, and which is
+// worst.
 //   EXPECT_THAT(download(dev, out), NearTo(want, {.abs = 1e-6, .rel = 1e-5}));
 class NearToMatcher {
 public:

@@ -30,7 +30,8 @@ public:
         std::iota(tables_host_.begin(), tables_host_.end(), 1);  // page 0 belongs to nobody
         std::shuffle(tables_host_.begin(), tables_host_.end(), std::mt19937(5));
         tables_ = upload(dev, tables_host_, {n_layers, batch, max_pages});
-        host_ = Tensor::host(DType::U8, {std::int64_t(tables_host_.size()) + 1, std::int64_t(layout.bytes())});
+        host_ = Tensor::host(DType::U8,
+                             {std::int64_t(tables_host_.size()) + 1, std::int64_t(layout.bytes())});
         std::memset(host_.view().data(), 0xff, host_.bytes());
         slab_ = dev.tensor(DType::U8, host_.shape());
         push();
@@ -49,8 +50,8 @@ public:
 
     PagedBatch batch() const { return {layout_, slab_, tables_, lengths_, budgets_, positions_}; }
     PageList list(int layer, int b) const {
-        const View table(static_cast<std::int32_t*>(tables_.view().data()) + table_at(layer, b), DType::I32,
-                         {max_pages_});
+        const View table(static_cast<std::int32_t*>(tables_.view().data()) + table_at(layer, b),
+                         DType::I32, {max_pages_});
         return {layout_, slab_, table};
     }
     // The host's copy.
@@ -94,12 +95,16 @@ public:
     }
 
 private:
-    std::size_t table_at(int layer, int b) const { return std::size_t((layer * batch_ + b) * max_pages_); }
+    std::size_t table_at(int layer, int b) const {
+        return std::size_t((layer * batch_ + b) * max_pages_);
+    }
     void transfer(const Tensor& to, const Tensor& from) {
         dev_.copy({}, to, from);
         dev_.synchronize({});
     }
-    void set(const Tensor& to, const std::vector<std::int32_t>& x) { transfer(to, upload(dev_, x, to.shape())); }
+    void set(const Tensor& to, const std::vector<std::int32_t>& x) {
+        transfer(to, upload(dev_, x, to.shape()));
+    }
     template <typename T>
     std::vector<float> widened(const T* row) const {
         std::vector<float> out;
@@ -119,8 +124,8 @@ private:
 class Ragged {
 public:
     // sizes: floats of a block for each (layer, sequence), -1 for none. Blocks have gaps of `gap` floats between them.
-    Ragged(Backend& dev, const std::vector<std::int64_t>& sizes, Shape layers_by_batch, std::int64_t n_rows,
-           std::int64_t gap = 3)
+    Ragged(Backend& dev, const std::vector<std::int64_t>& sizes, Shape layers_by_batch,
+           std::int64_t n_rows, std::int64_t gap = 3)
         : dev_(dev) {
         std::int64_t total = 0;
         for (std::int64_t size : sizes) {
@@ -128,7 +133,8 @@ public:
             total += size < 0 ? 0 : size + gap;
         }
         total = (total + n_rows - 1) / n_rows * n_rows;
-        data_ = upload(dev, std::vector<float>(std::size_t(total), kUntouched), {n_rows, total / n_rows});
+        data_ = upload(dev, std::vector<float>(std::size_t(total), kUntouched),
+                       {n_rows, total / n_rows});
         const Tensor host = Tensor::host(DType::I64, layers_by_batch);
         std::copy(offsets_host_.begin(), offsets_host_.end(), host.view().as<std::int64_t>());
         offsets_ = dev.tensor(DType::I64, layers_by_batch);

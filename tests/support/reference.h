@@ -35,8 +35,9 @@ inline Row attention_row(const float* q, const float* k, std::size_t n, std::siz
 
 // A[h][i][n]: attention of the window's queries over all keys, causal inside the last w columns (zeros there).
 // q: [w, n_q, d]; k: [n_kv, capacity, d], of which S rows count.
-inline std::vector<Rows> window_attention(std::span<const float> q, std::span<const float> k, std::size_t S,
-                                          std::size_t w, std::size_t n_q, std::size_t n_kv, std::size_t d) {
+inline std::vector<Rows> window_attention(std::span<const float> q, std::span<const float> k,
+                                          std::size_t S, std::size_t w, std::size_t n_q,
+                                          std::size_t n_kv, std::size_t d) {
     const std::size_t capacity = k.size() / (n_kv * d);
     std::vector<Rows> A(n_q);
     for (std::size_t h = 0; h < n_q; ++h)
@@ -56,7 +57,8 @@ struct Moments {
 };
 
 // `rounded` is applied to each probability first.
-inline Moments moments(const std::vector<Rows>& A, const std::function<double(double)>& rounded = nullptr) {
+inline Moments moments(const std::vector<Rows>& A,
+                       const std::function<double(double)>& rounded = nullptr) {
     Moments out;
     for (const Rows& a : A) {
         const std::size_t w = a.size(), columns = a[0].size() - w;
@@ -90,7 +92,8 @@ inline Row pooled(const Row& x, int pool) {
     const auto n = std::ptrdiff_t(x.size()), r = std::ptrdiff_t(pool - 1) / 2;
     Row out(x.size());
     for (std::ptrdiff_t i = 0; i < n; ++i)
-        for (std::ptrdiff_t j = std::max<std::ptrdiff_t>(0, i - r); j <= std::min(n - 1, i + r); ++j)
+        for (std::ptrdiff_t j = std::max<std::ptrdiff_t>(0, i - r); j <= std::min(n - 1, i + r);
+             ++j)
             out[std::size_t(i)] += x[std::size_t(j)] / pool;
     return out;
 }
@@ -141,7 +144,8 @@ inline Rows decode_scores(Rows rows, std::size_t w, int pool, std::size_t n_kv) 
 // The entries that stay, as indices into the list: the b best candidates (list order if `keep_order`, else best first),
 // then the w last entries. score: [length - w].
 template <typename T>
-std::vector<std::int32_t> decode_evict(const std::vector<T>& score, std::size_t b, std::size_t w, bool keep_order) {
+std::vector<std::int32_t> decode_evict(const std::vector<T>& score, std::size_t b, std::size_t w,
+                                       bool keep_order) {
     std::vector<std::int32_t> kept = top_order(score, b);
     if (keep_order)
         std::sort(kept.begin(), kept.end());

@@ -55,8 +55,9 @@ inline std::vector<double> silu_mul(std::span<const float> gate_up, std::size_t 
     return y;
 }
 
-// One head's vector, turned to position pos: the pair (j, j + d/2) by the angle pos * inv_freq[j]. The angle is the
-// F32 product, as the models compute it: at position 10^5 its rounding turns the pair by some 10^-3.
+// One head's vector, turned to position pos: the pair (j, j + d/2) by the angle pos * inv_freq[j].
+// The angle is the F32 product, as the models compute it: at position 10^5 its rounding turns the
+// pair by some 10^-3.
 inline Row rope(std::span<const float> x, std::span<const float> inv_freq, std::size_t pos,
                 double scale) {
     const std::size_t half = x.size() / 2;

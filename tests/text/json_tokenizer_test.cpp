@@ -44,7 +44,7 @@ TEST(JsonTokenizer, ReadsASentencePieceOne) {
 
 TEST(JsonTokenizer, TakesMergesInBothForms) {
     json file = small_byte_level();
-    file["model"]["merges"] = {{"a", "b"}, {"Ġ", "ab"}};
+    file["model"]["merges"] = json::parse(R"([["a", "b"], ["Ġ", "ab"]])");
     EXPECT_THAT(from(file).encode(" ab", false), ElementsAre(4));
 }
 
@@ -206,7 +206,6 @@ TEST(JsonTokenizer, TakesAnEmptyVocabulary) {
 }
 
 TEST(JsonTokenizer, TakesInvalidBytesForReplacementCharacters) {
-    const Tokenizer t = from(small_sentencepiece());
     json file = small_sentencepiece();
     file["model"]["vocab"]["\uFFFD"] = 8;
     EXPECT_THAT(from(file).encode("a\xFF\xC3", false), ElementsAre(6, 8, 8));

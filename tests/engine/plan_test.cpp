@@ -1,0 +1,150 @@
+// The plan is what a run takes: bytes, pages, messages.
+#include "engine/plan.h"
+
+#include <gtest/gtest.h>
+
+#include "support/golden.h"
+#include "support/run_model.h"
+#include "support/thread_comm.h"
+#include "engine/engine.h"
+
+namespace cake::test {
+namespace {
+
+Policy cake_policy(int cache_size, bool cascade = true) {
+    PolicyConfig c;
+    c.cache_size = cache_size;
+    c.window = 16;
+    c.cascade = cascade;
+    return make_policy(c, {});
+}
+
+PlanInput input(const ModelConfig& model, std::vector<Policy> policies, int ranks, int prompt) {
+    PlanInput in;
+    in.model = model;
+    in.policies = std::move(policies);
+    in.ranks = ranks;
+    in.prompt = prompt;
+    in.new_tokens = 4;
+    in.chunk = 128;
+    return in;
+}
+
+TEST(Plan, CountsTheWeightsThatLoadingTakes) {
+    for (const std::string name : {"tiny-llama", "tiny-mistral", "tiny-qwen2", "tiny-llama-bf16"}) {
+        const std::string path = golden_path(name) + "/model";
+        const ModelConfig config = read_model_config(path);
+        auto dev = make_cpu_backend(1);
+        std::size_t all = 0;
+        for (int r = 0; r < 2; ++r) {
+            const Shard shard = shard_of(config, 2, r);
+            const DType dtype = weight_dtype(config, "auto");
+            const Model model = load_model(*dev, Checkpoint::open(path), config, shard, dtype);
+            EXPECT_EQ(model.weight_bytes(), model_bytes(config, shard, dtype)) << name;
+            all += model.weight_bytes();
+        }
+        EXPECT_GT(all, bytes_of(weight_dtype(config, "auto"), config.parameters()));
+    }
+}
+
+TEST(Plan, CountsTheMessagesOfARun) {
+    const std::string path = golden_path("tiny-llama") + "/model";
+    const ModelConfig model = read_model_config(path);
+    for (int ranks : {1, 2, 3}) {
+        const PlanInput plan = input(model, {cake_policy(48)}, ranks, 300);
+        const TrafficPlan planned = plan_traffic(plan);
+        run_ranks(ranks, [&](Communicator& comm) {
+            auto dev = make_cpu_backend(1);
+            Engine engine(*dev, comm, Checkpoint::open(path), plan);
+            Request request;
+            request.prompt = Golden("tiny-llama").prompt("p300");
+            request.max_new_tokens = 4;
+            const Generation g = engine.generate(request);
+            EXPECT_EQ(g.tokens.size(), 4u);
+            const auto traffic = comm.traffic();
+            EXPECT_EQ(traffic.all_reduce_calls, planned.prefill_all_reduces + 3 * planned.all_reduces_per_token);
+            EXPECT_EQ(traffic.all_reduce_bytes,
+                      planned.prefill_all_reduce_bytes + 3 * planned.all_reduce_bytes_per_token);
+            EXPECT_EQ(traffic.statistics_bytes, planned.statistics_bytes);
+            // Two all-reduces a layer and chunk, and one for the embedding.
+            EXPECT_EQ(planned.prefill_all_reduces, ranks == 1 ? 0 : 1 + 2 * 5 * 3);
+            EXPECT_EQ(planned.all_reduces_per_token, ranks == 1 ? 0 : 1 + 2 * 5);
+        });
+    }
+}
+
+// Peak KV bytes of a 16,384-token prefill, from the pool's high-water mark: the budget and one uncut layer.
+TEST(Plan, TheCascadeHoldsTheBudgetAndOneUncutLayer) {
+    const std::string path = golden_path("tiny-llama") + "/model";
+    ModelConfig model = read_model_config(path);
+    model.max_positions = 16384;
+    constexpr int S = 16384, C = 128, L = 5;
+    std::vector<TokenId> prompt;
+    for (int i = 0; i < S; ++i)
+        prompt.push_back(TokenId((i * 7919LL + i / 31) % 512));
+    std::size_t peak[2];
+    for (const bool cascade : {true, false}) {
+        PlanInput plan = input(model, {cake_policy(C, cascade)}, 1, S);
+        plan.chunk = 2048;
+        auto self = make_self_communicator();
+        auto dev = make_cpu_backend(2);
+        Engine engine(*dev, *self, Checkpoint::open(path), plan);
+        Request request;
+        request.prompt = prompt;
+        request.max_new_tokens = 2;
+        const Generation g = engine.generate(request);
+        EXPECT_TRUE(g.evicted);
+        const RankPlan planned = plan_rank(plan, 0);
+        const PageLayout pages = engine.pool().layout();
+        EXPECT_LE(engine.pool().peak_bytes(), planned.kept_cache);
+        EXPECT_EQ(engine.pool().in_use(), 0);
+        peak[cascade] = engine.pool().peak_bytes() + planned.uncut_layer;
+        if (cascade) {
+            // Budget, a token a layer of rounding up, the hole of decoding, a page a layer of rounding.
+            const std::size_t most = std::size_t(L * C + 2 * L) / std::size_t(pages.page_tokens) + L + 1;
+            EXPECT_LE(std::size_t(engine.pool().high_water()), most);
+            EXPECT_EQ(planned.uncut_layer, bytes_of(DType::F32, 2LL * S * 4 * 16));
+            EXPECT_GE(engine.pool().peak_bytes() * 20, planned.kept_cache * 19) << "the plan is within 5 % of the run";
+        } else {
+            EXPECT_EQ(engine.pool().high_water(), (L - 1) * pages.pages_for(S)) << "uncut until the last has passed";
+        }
+    }
+    EXPECT_LT(peak[true] * 4, peak[false]);
+}
+
+TEST(Plan, Llama8BAt128kIsTheBudgetAndOneLayer) {
+    ModelConfig m;
+    m.n_layers = 32;
+    m.d_model = 4096;
+    m.n_heads = 32;
+    m.n_kv_heads = 8;
+    m.d_head = 128;
+    m.d_ff = 14336;
+    m.vocab = 128256;
+    PlanInput in = input(m, {cake_policy(1024)}, 1, 131072);
+    in.policies[0].window = 32;
+    in.cache = DType::BF16;
+    in.weights = DType::BF16;
+    const RankPlan p = plan_rank(in, 0);
+    constexpr double MiB = 1 << 20;
+    EXPECT_EQ(double(p.uncut_layer), 512 * MiB);
+    EXPECT_NEAR(double(p.kept_cache) / MiB, (128 + 8) * 1.016, 0.5) << "a page a layer of rounding, 1.6 % of bookkeeping";
+    EXPECT_NEAR(double(p.kv_full) / MiB, 16 * 1024, 1);
+    EXPECT_NEAR(double(p.weights) / 1e9, 16.06, 0.01);
+}
+
+TEST(Plan, FlopsOfAPrefillByHand) {
+    ModelConfig m;
+    m.n_layers = 1;
+    m.d_model = 8;
+    m.n_heads = 2;
+    m.n_kv_heads = 1;
+    m.d_head = 4;
+    m.d_ff = 16;
+    m.vocab = 10;
+    // Per token: q and o 8*8 each, k and v 8*4 each, MLP 3*8*16; attention 2 heads * 4 * (1 + 2 + 3) keys * 2 products.
+    EXPECT_EQ(prefill_flops(m, 3), 2 * (3 * (64 + 64 + 32 + 32 + 384) + 2 * 4 * 6 * 2) + 2 * 8 * 10);
+}
+
+}  // namespace
+}  // namespace cake::test

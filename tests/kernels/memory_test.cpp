@@ -1,0 +1,54 @@
+#include <gmock/gmock.h>
+
+#include "support/backends.h"
+
+namespace cake {
+namespace {
+
+class Memory : public OnEachBackend {};
+CAKE_ON_EACH_BACKEND(Memory);
+
+TEST_P(Memory, CopiesBetweenPlaces) {
+    const Tensor host = Tensor::host(DType::F32, {5}), back = Tensor::host(DType::F32, {5});
+    for (int i = 0; i < 5; ++i)
+        host.span<float>()[std::size_t(i)] = float(i);
+    for (const Place place : {Place::Host, Place::Pinned, Place::Device}) {
+        const Tensor there = dev().tensor(DType::F32, {5}, place);
+        dev().copy(stream, there, host);
+        dev().copy(stream, back, there);
+        dev().synchronize(stream);
+        EXPECT_THAT(back.span<float>(), testing::ElementsAre(0, 1, 2, 3, 4));
+    }
+}
+
+TEST_P(Memory, IsAligned) {
+    EXPECT_EQ(std::uintptr_t(dev().allocate(1, Place::Host).data()) % 64, 0u);
+}
+
+TEST_P(Memory, NamesTheSizeThatItLacks) {
+#ifdef __SANITIZE_ADDRESS__
+    GTEST_SKIP() << "AddressSanitizer ends the program where memory is refused";
+#endif
+    try {
+        dev().allocate(std::size_t(1) << 60, Place::Device);
+        FAIL() << "an exabyte was there";
+    } catch (const Error& e) {
+        EXPECT_THAT(e.what(), testing::HasSubstr("1152921504606846976"));
+    }
+}
+
+TEST_P(Memory, RefusesACopyBetweenDifferentSizes) {
+    const Tensor a = dev().tensor(DType::F32, {5}), b = dev().tensor(DType::F32, {6});
+    EXPECT_THROW(dev().copy(stream, a, b), Error);
+}
+
+TEST_P(Memory, SaysWhatMachineItIs) {
+    const DeviceInfo info = dev().info();
+    EXPECT_FALSE(info.name.empty());
+    EXPECT_GT(info.memory_bytes, 0u);
+    EXPECT_GT(info.free_bytes, 0u);
+    EXPECT_LE(info.free_bytes, info.memory_bytes);
+}
+
+}  // namespace
+}  // namespace cake
