@@ -87,7 +87,7 @@ public:
     // Never stores n x S: online softmax over blocks of keys.
     virtual void attention(Stream s, View q, View k, View v, std::int64_t first, View out) = 0;
 
-    // ---- observe, score, select (cake.md, sections 1 and 3) -----------------------------------------------------
+    // ---- observe, score, select (docs/algorithm.md, sections 1 and 3) -----------------------------------------------------
     // Attention A[h, i, n] of the window's queries (the last w of S tokens) over all keys, causal inside the last w
     // columns, normalised over all visible columns; kept are columns n < S - w, not renormalised:
     //   mean[h, n], variance[h, n] over the w rows (unbiased; 0 where w = 1)

@@ -6,7 +6,7 @@
 # build/demo/report.json.
 #
 # usage: launch/demo.sh [arguments of cake generate]
-#   e.g. launch/demo.sh --policy snapkv --cache-size 512
+#   e.g. launch/demo.sh --cache-size 512
 # CAKE_DEMO_RANKS=N   number of ranks (default 2, one thread each)
 set -euo pipefail
 

@@ -1,5 +1,5 @@
 // After a decode step: score old slots by the newest token's attention, drop what is over the layer's budget
-// (cake.md, section 5).
+// (docs/algorithm.md, section 5).
 #include <algorithm>
 #include <cstring>
 #include <vector>

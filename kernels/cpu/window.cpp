@@ -1,4 +1,4 @@
-// Statistics of the observation window, and scores made of them (cake.md, sections 1 and 3).
+// Statistics of the observation window, and scores made of them (docs/algorithm.md, sections 1 and 3).
 #include <algorithm>
 #include <cmath>
 #include <limits>

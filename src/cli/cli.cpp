@@ -1,6 +1,7 @@
 #include "cli/cli.h"
 
 #include <cstdio>
+#include <fstream>
 
 #include "config/nearest.h"
 
@@ -93,6 +94,18 @@ void print_once(const CommandContext& context, const std::string& text) {
         return;
     std::fwrite(text.data(), 1, text.size(), stdout);
     std::fflush(stdout);
+}
+
+void check_writable(const std::string& path) {
+    if (!path.empty() && !std::ofstream(path, std::ios::app))
+        throw usage_error("{}: cannot be written; does the folder exist?", path);
+}
+
+void write_json(const std::string& path, const nlohmann::json& json) {
+    std::ofstream out(path);
+    out << json.dump(1, ' ', false, nlohmann::json::error_handler_t::replace) << '\n';
+    if (!out.flush())
+        throw Error(fmt::format("{}: could not be written; is the disk full?", path));
 }
 
 }  // namespace cake

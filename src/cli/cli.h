@@ -8,6 +8,7 @@
 #include <vector>
 
 #include <CLI/CLI.hpp>
+#include <nlohmann/json.hpp>
 
 #include "base/error.h"
 #include "comm/world.h"
@@ -38,6 +39,10 @@ std::optional<ExitCode> parse_arguments(CommandContext& context, CLI::App& app);
 
 // Prints on rank 0 alone.
 void print_once(const CommandContext& context, const std::string& text);
+
+// Files are tried before the work, so that it is not lost: a usage error where `path` (empty: none) cannot be written.
+void check_writable(const std::string& path);
+void write_json(const std::string& path, const nlohmann::json& json);
 
 ExitCode run_diff(CommandContext& context);
 ExitCode run_generate(CommandContext& context);

@@ -2,7 +2,6 @@
 #include <spdlog/spdlog.h>
 
 #include <cstdio>
-#include <fstream>
 #include <optional>
 
 #include "base/progress.h"
@@ -19,19 +18,6 @@ struct Outputs {
     std::string report, kept;
     bool budgets = false;
 };
-
-// Files are tried before the work, so that it is not lost.
-void check_writable(const std::string& path) {
-    if (!path.empty() && !std::ofstream(path, std::ios::app))
-        throw usage_error("{}: cannot be written; does the folder exist?", path);
-}
-
-void write_json(const std::string& path, const nlohmann::json& json) {
-    std::ofstream out(path);
-    out << json.dump(1, ' ', false, nlohmann::json::error_handler_t::replace) << '\n';
-    if (!out.flush())
-        throw Error(fmt::format("{}: could not be written; is the disk full?", path));
-}
 
 // Rank 0 reads and tokenises; the others are sent what it made of it.
 void broadcast_prompt(Communicator& comm, std::vector<TokenId>& ids) {
@@ -99,10 +85,9 @@ ExitCode run_generate(CommandContext& context) {
     request.id = "0";
     ModelConfig model;
     world.agree([&] {
-        if (config.model.path.empty())
-            throw usage_error("a model is missing: give --model PATH, a Hugging Face folder or a .gguf file");
+        check_supported(config, world);
+        model = read_model(config);
         dev = make_backend(config, world);
-        model = read_model_config(config.model.path);
         make_policy(config.policy, model);
         shard_of(model, world.size(), world.rank());
         if (!first)

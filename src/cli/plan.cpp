@@ -56,9 +56,8 @@ ExitCode run_plan(CommandContext& context) {
     std::string text;
     bool fits = true;
     context.world.agree([&] {
-        if (config.model.path.empty())
-            throw usage_error("a model is missing: give --model PATH, a folder, a config.json or a .gguf file");
-        const ModelConfig model = read_model_config(config.model.path);
+        check_writable(options.report());
+        const ModelConfig model = read_model(config);
         const int S = prompt > 0 ? prompt : std::max(1, model.max_positions - config.generation.max_new_tokens);
         const int new_tokens = fit_context(model, S, config.generation.max_new_tokens);
         PlanInput plan = plan_input(config, model, ranks, S, new_tokens);
@@ -79,6 +78,8 @@ ExitCode run_plan(CommandContext& context) {
             text += fits ? fmt::format("fits into {} GiB a rank\n", memory_gib)
                          : fmt::format("does not fit into {} GiB a rank\n", memory_gib);
     });
+    if (context.world.rank() == 0 && !options.report().empty())
+        write_json(options.report(), out);
     print_once(context, as_json ? out.dump(1) + "\n" : text);
     return fits ? ExitCode::Done : ExitCode::Failed;
 }

@@ -10,8 +10,14 @@
 
 namespace cake {
 
-// The backend that the configuration names. auto: CUDA where it is built in and a device is there, else the CPU; then
-// "auto" threads are this rank's share of the processors that its host lets it use.
+// Usage error where the configuration asks for what this program does not do: nothing is silently ignored.
+void check_supported(const RunConfig& config, const World& world);
+
+// The model's numbers, cut to the layers that the configuration asks for.
+ModelConfig read_model(const RunConfig& config);
+
+// The backend that the configuration names; auto: the CPU. "auto" threads are this rank's share of the processors that
+// its host lets it use.
 std::unique_ptr<Backend> make_backend(const RunConfig& config, const World& world);
 
 // Warns and lowers `new_tokens` where prompt and answer together exceed the model's context. Usage error where the

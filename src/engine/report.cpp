@@ -69,6 +69,15 @@ json layers_json(const Engine& engine, const Generation& g, const std::vector<js
     return layers;
 }
 
+RunConfig resolved(const Engine& engine, RunConfig config) {
+    const PlanInput& plan = engine.plan();
+    config.policy = cake::resolved(config.policy, plan.policies.front());
+    config.model.dtype = name(plan.weights);
+    config.engine.cache_dtype = name(plan.cache);
+    config.engine.page_tokens = std::to_string(page_tokens(plan));
+    return config;
+}
+
 // What only the rank itself knows, carried to rank 0 as JSON.
 json rank_json(Engine& engine, const ReportContext& context, const Generation& g) {
     rusage usage{};
@@ -153,7 +162,7 @@ json make_report(Engine& engine, const ReportContext& context, const Request& re
     report["schema"] = "cake.report/1";
     report["version"] = CAKE_VERSION;
     report["command"] = context.command;
-    report["config"] = to_json(context.config);
+    report["config"] = to_json(resolved(engine, context.config));
     report["model"] = {{"path", context.config.model.path}, {"architecture", m.architecture},
                        {"layers", m.n_layers},              {"heads", m.n_heads},
                        {"kv_heads", m.n_kv_heads},          {"head_dim", m.d_head},
@@ -229,7 +238,7 @@ std::string budget_table(const json& report) {
     }
     for (const json& b : report["memory"]["kv_peak_bytes"])
         peak += b.get<double>();
-    out += fmt::format("KV kept {} of {} ({:.1f} %), peak in prefill with one uncut layer {}\n", human_bytes(kept_bytes),
+    out += fmt::format("KV kept {} of {} ({:.1f} %), peak with one uncut layer {}\n", human_bytes(kept_bytes),
                        human_bytes(full), 100 * kept_bytes / full, human_bytes(peak));
     const json& t = request["timings"];
     out += fmt::format("prefill {} tokens, {:.1f} tokens/s; decode {} tokens, {} tokens/s\n",

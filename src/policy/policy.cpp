@@ -51,6 +51,8 @@ void set(T& cell, const std::optional<U>& value) {
 void check(const Policy& p) {
     if (p.keeps_everything())
         return;
+    if (p.observe == Observe::Nothing)
+        throw usage_error("policy.observe is nothing, and a policy that evicts must score tokens: set it to window");
     if (p.window < 1)
         throw usage_error("policy.window is {}; at least one token must observe", p.window);
     if (p.observe == Observe::Window && p.score != ColumnScore::Mean && p.window < 2)
@@ -63,6 +65,23 @@ void check(const Policy& p) {
         throw usage_error("policy.pool is {}; it must be odd and at least 1", p.pool);
     if (!(p.tau1 > 0) || !(p.tau2 > 0))
         throw usage_error("policy.tau1 is {}, policy.tau2 {}; both must be above 0", p.tau1, p.tau2);
+}
+
+// The configuration's words for the cells.
+const Names<Observe> observe_names{{"nothing", Observe::Nothing}, {"window", Observe::Window}};
+const Names<ColumnScore> score_names{{"mean", ColumnScore::Mean},
+                                     {"variance", ColumnScore::Variance},
+                                     {"mean+variance", ColumnScore::MeanPlusVariance},
+                                     {"product", ColumnScore::Product}};
+const Names<Share> share_names{
+    {"everything", Share::Everything}, {"uniform", Share::Uniform}, {"preference", Share::Preference}};
+const Names<Rounding> rounding_names{{"exact", Rounding::Exact}, {"official", Rounding::Official}};
+const Names<DecodeEvict> decode_names{
+    {"none", DecodeEvict::None}, {"position", DecodeEvict::Position}, {"official", DecodeEvict::Official}};
+
+template <typename Enum>
+std::string word(Enum value, const Names<Enum>& names) {
+    return std::find_if(names.begin(), names.end(), [&](const auto& n) { return n.second == value; })->first;
 }
 
 }  // namespace
@@ -79,17 +98,11 @@ Policy make_policy(const PolicyConfig& c, const ModelConfig& model) {
     if (row == table().end())
         throw usage_error("policy {} is unknown; there are: {}", c.name, fmt::join(policy_names(), ", "));
     Policy p = *row;
-    set(p.observe, c.observe, "observe", {{"nothing", Observe::Nothing}, {"window", Observe::Window}});
-    set(p.score, c.score, "score",
-        {{"mean", ColumnScore::Mean},
-         {"variance", ColumnScore::Variance},
-         {"mean+variance", ColumnScore::MeanPlusVariance},
-         {"product", ColumnScore::Product}});
-    set(p.share, c.share, "share",
-        {{"everything", Share::Everything}, {"uniform", Share::Uniform}, {"preference", Share::Preference}});
-    set(p.rounding, c.rounding, "rounding", {{"exact", Rounding::Exact}, {"official", Rounding::Official}});
-    set(p.decode, c.decode, "decode",
-        {{"none", DecodeEvict::None}, {"position", DecodeEvict::Position}, {"official", DecodeEvict::Official}});
+    set(p.observe, c.observe, "observe", observe_names);
+    set(p.score, c.score, "score", score_names);
+    set(p.share, c.share, "share", share_names);
+    set(p.rounding, c.rounding, "rounding", rounding_names);
+    set(p.decode, c.decode, "decode", decode_names);
     set(p.stats, c.stats, "stats", {{"f32", DType::F32}, {"model", model.dtype}});
     if (is_quantized(p.stats))
         p.stats = DType::F32;
@@ -110,6 +123,24 @@ Policy make_policy(const PolicyConfig& c, const ModelConfig& model) {
     p.tau2 = c.tau2.value_or(defaults.tau2);
     check(p);
     return p;
+}
+
+PolicyConfig resolved(const PolicyConfig& config, const Policy& p) {
+    PolicyConfig c = config;
+    c.cache_size = p.cache_size;
+    c.window = p.window;
+    c.tau1 = p.tau1;
+    c.tau2 = p.tau2;
+    c.gamma = p.gamma;
+    c.pool = p.pool;
+    c.cascade = p.cascade;
+    c.observe = word(p.observe, observe_names);
+    c.score = word(p.score, score_names);
+    c.share = word(p.share, share_names);
+    c.rounding = word(p.rounding, rounding_names);
+    c.decode = word(p.decode, decode_names);
+    c.stats = p.stats == DType::F32 ? "f32" : "model";
+    return c;
 }
 
 }  // namespace cake

@@ -41,6 +41,9 @@ struct Policy {
 // Usage errors: an unknown name, C <= w, an even pool, ...
 Policy make_policy(const PolicyConfig& config, const ModelConfig& model);
 
+// `config` with every cell that `policy` has resolved: what a report records.
+PolicyConfig resolved(const PolicyConfig& config, const Policy& policy);
+
 std::vector<std::string> policy_names();
 
 }  // namespace cake

@@ -1,4 +1,4 @@
-// How layers share the cache: real preferences to whole budgets. Two rules (cake.md, section 2).
+// How layers share the cache: real preferences to whole budgets. Two rules (docs/algorithm.md, section 2).
 #pragma once
 
 #include <cstdint>

@@ -57,10 +57,21 @@ TEST(Program, RefusesOptionsThatItDoesNotKnow) {
                                   HasSubstr("`cake version --help`")));
 }
 
-TEST(Program, RunsWhateverTheWaitPolicyOfOpenMpIs) {
-    for (const char* policy : {"active", "passive", ""})
-        EXPECT_EQ(run_program({"help"}, {.environment = {{"OMP_WAIT_POLICY", policy}}}).exit_code,
-                  0);
+// The runtime prints its settings where OMP_DISPLAY_ENV asks for them, before main() begins.
+std::string wait_policy_lines(std::optional<std::string> policy) {
+    const auto result = run_program(
+        {"help"}, {.environment = {{"OMP_WAIT_POLICY", policy}, {"OMP_DISPLAY_ENV", "true"}}});
+    EXPECT_EQ(result.exit_code, 0);
+    return result.err;
+}
+
+TEST(Program, LetsOpenMpThreadsWaitWithoutSpinning) {
+    EXPECT_THAT(wait_policy_lines(std::nullopt), HasSubstr("OMP_WAIT_POLICY = 'PASSIVE'"));
+}
+
+TEST(Program, LeavesTheWaitPolicyThatTheUserChose) {
+    EXPECT_THAT(wait_policy_lines("active"),
+                AllOf(HasSubstr("OMP_WAIT_POLICY = 'ACTIVE'"), Not(HasSubstr("PASSIVE"))));
 }
 
 TEST(Program, SaysOnceWhatFailsOnAllRanks) {

@@ -82,7 +82,7 @@ TEST_F(SmolLm2, AgreesWithTheOfficialCodeAtEveryNumberOfRanks) {
     }
 }
 
-// Measured on this capture: see docs/algorithm.md. bf16 weights round each weight to 8 bits.
+// Measured on this capture: logits within 0.13, 0.46 % of kept entries differ. bf16 rounds each weight to 8 bits.
 TEST_F(SmolLm2, Bf16WeightsStayWithinTheirStatedTolerance) {
     RunSettings s = settings(2);
     s.new_tokens = 1;
@@ -91,11 +91,11 @@ TEST_F(SmolLm2, Bf16WeightsStayWithinTheirStatedTolerance) {
     const auto bf16 = run_model(1, s);
     const double logits = largest_difference(f32[0].logits[0], bf16[0].logits[0]);
     RecordProperty("logits", std::to_string(logits));
-    EXPECT_LT(logits, 1.0);
+    EXPECT_LT(logits, 0.3);
     for (std::size_t i = 0; i + 1 < f32.size(); ++i) {
         const double fraction = difference(f32[i].prefill, bf16[i].prefill).fraction();
         RecordProperty("kept" + std::to_string(i), std::to_string(fraction));
-        EXPECT_LT(fraction, 0.1);
+        EXPECT_LT(fraction, 0.01);
     }
     EXPECT_EQ(f32.back().tokens[0], bf16.back().tokens[0]);
 }

@@ -4,7 +4,6 @@
 #include <string>
 
 #include "config/model_config.h"
-#include "config/model_files.h"
 #include "config/run_config.h"
 #include "expect_usage_error.h"
 #include "io/json_file.h"
@@ -34,14 +33,6 @@ void read_run(const std::string& text) {
 }
 
 }  // namespace
-
-// CMake makes these from configs/models; here one stands for them.
-std::span<const cake::ModelFile> cake::model_files() {
-    static constexpr ModelFile files[] = {
-        {"configs/models/fuzz.yaml",
-         "match: [{layers: 2}]\ntau: {128: [1, 2], 1024: [3, 4]}\nlongest_prompt: 7\n"}};
-    return files;
-}
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
     if (size == 0)

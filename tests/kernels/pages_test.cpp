@@ -24,8 +24,9 @@ protected:
         const std::int64_t S = std::int64_t(from.k.size()) / (layout.n_kv * layout.d_head);
         const Tensor k = upload(dev(), from.k, {layout.n_kv, S, layout.d_head}, layout.dtype);
         const Tensor v = upload(dev(), from.v, {layout.n_kv, S, layout.d_head}, layout.dtype);
+        const Shape shape{layout.n_kv, std::int64_t(keep.size()) / layout.n_kv};
         const Tensor kept =
-            upload(dev(), keep, {layout.n_kv, std::int64_t(keep.size()) / layout.n_kv});
+            keep.empty() ? dev().tensor(DType::I32, shape) : upload(dev(), keep, shape);
         dev().store_tokens(stream, k, v, first, count, kept, cache.list(0, 0));
         cache.pull();
     }

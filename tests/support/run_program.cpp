@@ -44,7 +44,7 @@ std::string from_environment(const char* name) {
     dup2(out.ends[1], 1);
     dup2(err.ends[1], 2);
     for (const auto& [name, value] : options.environment)
-        setenv(name.c_str(), value.c_str(), 1);
+        value ? setenv(name.c_str(), value->c_str(), 1) : unsetenv(name.c_str());
     execvp(argv[0], argv.data());
     _exit(127);
 }

@@ -1,6 +1,7 @@
 // Runs the built program, as a user does, and says what came out.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -14,8 +15,9 @@ struct ProgramResult {
 };
 
 struct ProgramOptions {
-    std::string input = {};                                             // to stdin
-    std::vector<std::pair<std::string, std::string>> environment = {};  // set or replaced
+    std::string input = {};  // to stdin
+    // Set or replaced; without a value taken away.
+    std::vector<std::pair<std::string, std::optional<std::string>>> environment = {};
     double timeout_s = 60;  // then it and what it started are killed
 };
 
