@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what is missing, builds, fetches the demo model and runs the tests.
+# Installs what is missing, builds, fetches the demo model and tokenizers, and runs the tests.
 # The last line is "N passed, N failed, N skipped"; the exit status is 0 only if
 # tests ran and none failed.
 #
@@ -38,6 +38,9 @@ if [[ -z ${CAKE_TEST_MODEL:-} ]]; then
         echo "test: warning: no demo model; the tests that need it are skipped" >&2
     fi
 fi
+
+bash "$root/launch/get_tokenizers.sh" >/dev/null ||
+    echo "test: warning: no tokenizers of other families; the tests that need them are skipped" >&2
 
 # shellcheck source=launch/env.sh
 source "$root/launch/env.sh"

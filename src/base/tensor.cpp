@@ -41,7 +41,7 @@ Shape::Shape(std::initializer_list<std::int64_t> dims) : rank_(int(dims.size()))
 }
 
 std::int64_t Shape::elements() const {
-    std::int64_t n = rank_ > 0;
+    std::int64_t n = 1;
     for (int i = 0; i < rank_; ++i)
         n *= dims_[std::size_t(i)];
     return n;

@@ -51,7 +51,7 @@ public:
     Shape(std::initializer_list<std::int64_t> dims);
     int rank() const { return rank_; }
     std::int64_t operator[](int i) const { return dims_[std::size_t(i)]; }
-    std::int64_t elements() const;  // 0 where there is no dimension: nothing
+    std::int64_t elements() const;
     // Elements of one step along the first dimension.
     std::int64_t row_elements() const;
     Shape with_rows(std::int64_t rows) const;
@@ -74,7 +74,7 @@ public:
     const Shape& shape() const { return shape_; }
     std::int64_t dim(int i) const { return shape_[i]; }
     std::int64_t elements() const { return shape_.elements(); }
-    std::size_t bytes() const { return bytes_of(dtype_, elements()); }
+    std::size_t bytes() const { return data_ ? bytes_of(dtype_, elements()) : 0; }
     explicit operator bool() const { return data_ != nullptr; }
 
     // n rows from `first`, along the first dimension.

@@ -5,11 +5,10 @@
 #include <fstream>
 #include <set>
 
-#include <yaml-cpp/yaml.h>
-
 #include "base/error.h"
 #include "config/config_fields.h"
 #include "config/nearest.h"
+#include "config/yaml_text.h"
 #include "io/file_error.h"
 
 namespace cake {
@@ -17,20 +16,6 @@ namespace {
 
 using nlohmann::json;
 using YAML::Node;
-
-// A configuration is a page of text. yaml-cpp is not made for hostile megabytes.
-constexpr std::size_t most_bytes = 1 << 20;
-
-// Where a value stands: "FILE:LINE" in files, else a flag.
-struct Source {
-    std::string name;
-    bool has_lines = false;
-
-    std::string at_line(int line) const {  // from 0; negative: unknown
-        return has_lines && line >= 0 ? fmt::format("{}:{}", name, line + 1) : name;
-    }
-    std::string at(const YAML::Mark& mark) const { return at_line(mark.line); }
-};
 
 const ConfigField* find_field(const std::string& path) {
     const auto& fields = config_fields();
@@ -66,7 +51,7 @@ Error unknown_key(const std::string& path, const std::string& where) {
 
 // Only sections of the table are entered, so what a file nests, repeats by alias, or ties into a loop is never walked.
 void apply_node(RunConfig& config, const Node& node, const std::string& path,
-                const Source& source) {
+                const YamlSource& source) {
     if (const ConfigField* field = find_field(path)) {
         if (!field->read(config, node))
             throw usage_error("{}: {} is {}; allowed is {}", source.at(node.Mark()), path,
@@ -94,35 +79,7 @@ void apply_node(RunConfig& config, const Node& node, const std::string& path,
     }
 }
 
-// YAML has no place for control characters, and yaml-cpp takes some of them for the end of the file.
-void refuse_control_characters(const std::string& text, const Source& source) {
-    int line = 0;
-    for (const char c : text) {
-        line += c == '\n';
-        if (static_cast<unsigned char>(c) < 0x20 && c != '\n' && c != '\r' && c != '\t')
-            throw usage_error("{}: this is not YAML: a byte of value {}", source.at_line(line),
-                              int(c));
-    }
-}
-
-// The one document of a YAML text; a null node where there is none.
-Node parse_yaml(const std::string& text, const Source& source) {
-    try {
-        const std::vector<Node> documents = YAML::LoadAll(text);
-        if (documents.size() > 1)
-            throw usage_error("{}: {} YAML documents; a configuration is one", source.name,
-                              documents.size());
-        return documents.empty() ? Node() : documents.front();
-    } catch (const YAML::Exception& error) {
-        throw usage_error("{}: this is not YAML: {}", source.at(error.mark), error.msg);
-    }
-}
-
-void apply_text(RunConfig& config, const std::string& text, const Source& source) {
-    if (text.size() > most_bytes)
-        throw usage_error("{}: more than {} bytes are not a configuration", source.name,
-                          most_bytes);
-    refuse_control_characters(text, source);
+void apply_text(RunConfig& config, const std::string& text, const YamlSource& source) {
     RunConfig changed = config;  // so that an error leaves `config` as it was
     apply_node(changed, parse_yaml(text, source), "", source);
     config = std::move(changed);
@@ -137,7 +94,7 @@ void apply_config_file(RunConfig& config, const std::string& path) {
     std::ifstream file(path, std::ios::binary);
     if (!file)
         throw usage_error("{}: cannot be opened: {}", path, std::generic_category().message(errno));
-    std::string text(most_bytes + 1, '\0');
+    std::string text(std::size_t(2) << 20, '\0');  // more than parse_yaml takes
     file.read(text.data(), std::streamsize(text.size()));
     text.resize(std::size_t(file.gcount()));
     if (file.bad())
@@ -150,7 +107,7 @@ void apply_config_text(RunConfig& config, const std::string& text, const std::st
 }
 
 void apply_setting(RunConfig& config, const std::string& assignment) {
-    const Source source{.name = "--set " + assignment.substr(0, 96)};
+    const YamlSource source{.name = "--set " + assignment.substr(0, 96)};
     const std::size_t equals = assignment.find('=');
     if (equals == std::string::npos)
         throw usage_error("{}: write key.path=value, for example --set policy.window=32",
@@ -158,7 +115,6 @@ void apply_setting(RunConfig& config, const std::string& assignment) {
     const std::string key = assignment.substr(0, equals), value = assignment.substr(equals + 1);
     if (key.empty() || (!find_field(key) && !is_section(key)))
         throw unknown_key(key, source.name);
-    refuse_control_characters(value, source);
     apply_node(config, parse_yaml(value, source), key, source);
 }
 

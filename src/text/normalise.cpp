@@ -98,12 +98,13 @@ std::string normalise(const std::vector<NormalizerStep>& steps, std::string text
             return replace_all(text, step.from, step.to);
         }
     };
-    const std::size_t most_bytes = 64 * text.size() + 4096;
+    const std::size_t most_bytes = 64 * text.size() + 1024;
     for (const NormalizerStep& step : steps) {
         text = std::visit(Apply{std::move(text)}, step);
         if (text.size() > most_bytes)
-            throw Error(
-                fmt::format("the tokenizer's normalizer makes {} bytes of a text", text.size()));
+            throw usage_error(
+                "the tokenizer's normalizer makes {} bytes of a text that is shorter by far",
+                text.size());
     }
     return text;
 }

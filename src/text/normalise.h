@@ -21,7 +21,7 @@ struct ReplaceStep {
 
 using NormalizerStep = std::variant<NormalForm, PrependStep, ReplaceStep>;
 
-// `text`: UTF-8. Throws Error where the steps make far more of it than any sensible ones.
+// `text`: UTF-8. A usage error where the steps make far more of it than any sensible ones.
 std::string normalise(const std::vector<NormalizerStep>& steps, std::string text);
 
 // O(n log n) whatever the text. `text`: UTF-8.

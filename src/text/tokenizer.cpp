@@ -11,8 +11,8 @@ namespace cake {
 struct Tokenizer::Impl {
     explicit Impl(TokenizerSpec from)
         : spec(std::move(from)),
-          raw_tokens(select(spec.added, false)),
-          normalized_tokens(select(spec.added, true)),
+          raw_tokens(select(spec, false)),
+          normalized_tokens(select(spec, true)),
           bpe(spec.vocabulary, spec.merges, spec.bpe),
           decoder(spec.vocabulary, spec.decoder),
           special(std::size_t(spec.vocabulary.size()), false) {
@@ -22,11 +22,17 @@ struct Tokenizer::Impl {
         spec.merges = {};  // bpe has them
     }
 
-    static std::vector<AddedToken> select(const std::vector<AddedToken>& tokens, bool normalized) {
+    // The added tokens that are looked for before, or after, a text is normalised.
+    static std::vector<AddedToken> select(const TokenizerSpec& spec, bool normalized) {
         std::vector<AddedToken> out;
-        std::ranges::copy_if(tokens, std::back_inserter(out), [&](const AddedToken& token) {
-            return token.normalized == normalized;
-        });
+        for (AddedToken token : spec.added) {
+            if (token.normalized != normalized)
+                continue;
+            // They are looked for in the form in which a text would hold them.
+            if (normalized)
+                token.text = normalise(spec.normalizer, token.text);
+            out.push_back(std::move(token));
+        }
         return out;
     }
 

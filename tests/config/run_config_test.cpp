@@ -150,7 +150,8 @@ TEST(RunConfig, RefusesTextThatIsNoYamlAndNamesTheLine) {
     EXPECT_THAT(complaint("backend: cpu\npolicy: {window: 3\n"), HasSubstr("this is not YAML"));
     EXPECT_THAT(complaint("backend: cpu\n\tchat: none\n"), StartsWith("my.yaml:2: "));
     EXPECT_THAT(complaint("chat: *nowhere"), HasSubstr("my.yaml:1: "));
-    EXPECT_THAT(complaint("chat: none\n---\nchat: auto\n"), HasSubstr("2 YAML documents"));
+    EXPECT_THAT(complaint("chat: none\n---\nchat: auto\n"),
+                HasSubstr("my.yaml:2: a second YAML document"));
 }
 
 TEST(RunConfig, SurvivesHostileText) {
@@ -161,6 +162,7 @@ TEST(RunConfig, SurvivesHostileText) {
     EXPECT_THAT(complaint(std::string("\0\0\0", 3)),
                 HasSubstr("my.yaml:1: this is not YAML: a byte of value 0"));
     EXPECT_THAT(complaint("chat: none\n\x04rubbish"), HasSubstr("my.yaml:2: this is not YAML"));
+    EXPECT_THAT(complaint(",,,\"x"), HasSubstr("my.yaml:1: a second YAML document"));
     std::string bomb = "a0: &a0 [x, x]\n";  // doubles thirty times, if somebody walks it
     for (int i = 1; i < 30; ++i)
         bomb += fmt::format("a{0}: &a{0} [*a{1}, *a{1}]\n", i, i - 1);

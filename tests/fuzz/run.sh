@@ -34,8 +34,8 @@ if ! echo 'extern "C" int LLVMFuzzerTestOneInput(const char*, unsigned long) { r
 fi
 
 launcher=$(command -v ccache || true)
-read -ra packages < <(pkg-config --cflags fmt spdlog yaml-cpp)
-read -ra libraries < <(pkg-config --libs fmt spdlog yaml-cpp)
+read -ra packages < <(pkg-config --cflags fmt spdlog yaml-cpp libpcre2-8 libutf8proc)
+read -ra libraries < <(pkg-config --libs fmt spdlog yaml-cpp libpcre2-8 libutf8proc)
 compile() { # SOURCE OBJECT
     $launcher clang++ -std=c++20 -O1 -g -fsanitize=fuzzer,address,undefined \
         -fno-sanitize-recover=undefined -I"$root/src" -I"$root" -I"$root/tests" -I"$here" \
@@ -46,6 +46,7 @@ compile() { # SOURCE OBJECT
 folders=(base io)
 for target in "${targets[@]}"; do
     [[ $target == config ]] && folders+=(config)
+    [[ $target == tokenizer ]] && folders+=(text)
 done
 objects=()
 for folder in "${folders[@]}"; do

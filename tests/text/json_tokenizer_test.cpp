@@ -61,6 +61,8 @@ TEST(JsonTokenizer, FindsNormalizedTokensInTheNormalisedText) {
     EXPECT_THAT(from(file).encode("e\u0301é", false), ElementsAre(5, 6, 8));
     file["added_tokens"][1]["normalized"] = true;
     EXPECT_THAT(from(file).encode("e\u0301é", false), ElementsAre(8, 8));
+    file["added_tokens"][1]["content"] = "e\u0301";
+    EXPECT_THAT(from(file).encode("e\u0301é", false), ElementsAre(8, 8));
 }
 
 TEST(JsonTokenizer, DoesNotSkipAddedTokensThatAreNotSpecial) {

@@ -1,0 +1,24 @@
+// YAML out of files that may hold any bytes.
+#pragma once
+
+#include <string>
+
+#include <yaml-cpp/yaml.h>
+
+namespace cake {
+
+// Where YAML comes from, for messages: a file with lines, or a flag.
+struct YamlSource {
+    std::string name;
+    bool has_lines = false;
+
+    std::string at_line(int line) const;  // "FILE:LINE"; `line` counts from 0, negative: unknown
+    std::string at(const YAML::Mark& mark) const { return at_line(mark.line); }
+};
+
+// The one document of a text; a null node where there is none. Nodes may be shared and even contain themselves, by
+// anchors and aliases: walk only as deep as you know your keys. Usage errors: not YAML, more than one document,
+// more than 1 MiB, nested deeper than 32.
+YAML::Node parse_yaml(const std::string& text, const YamlSource& source);
+
+}  // namespace cake
