@@ -29,7 +29,8 @@ public:
 
     // out = the ranks' `part`s one after another, in rank order. Parts may differ in length: `elements[r]` is rank
     // r's. part: [elements[rank]], out: [sum of elements], same dtype. `part` may be its own place in `out`.
-    virtual void all_gather(Stream s, View part, std::span<const std::int64_t> elements, View out) = 0;
+    virtual void all_gather(Stream s, View part, std::span<const std::int64_t> elements,
+                            View out) = 0;
 
     // data of rank `root` to all.
     virtual void broadcast(Stream s, View data, int root) = 0;
@@ -48,8 +49,8 @@ public:
     // message of length zero is not sent.
     struct Traffic {
         std::int64_t all_reduce_calls = 0;
-        std::int64_t all_reduce_bytes = 0;   // payload of one rank
-        std::int64_t statistics_bytes = 0;   // payload of sum()
+        std::int64_t all_reduce_bytes = 0;  // payload of one rank
+        std::int64_t statistics_bytes = 0;  // payload of sum()
         std::int64_t other_calls = 0;
         std::int64_t other_bytes = 0;
     };

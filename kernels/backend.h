@@ -79,8 +79,8 @@ public:
     // i to position first + i: pairs (j, j + d_head/2) turn by position * inv_freq[j]; cos and sin are multiplied
     // by `scale`. q: [n, n_q, d_head] activations; k, v: [n_kv, capacity, d_head] cache dtype, written at rows
     // first .. first + n.  inv_freq: F32 [d_head/2], the product position * inv_freq is made in F32.
-    virtual void rope_split(Stream s, View qkv, View inv_freq, float scale, std::int64_t first, View q, View k,
-                            View v) = 0;
+    virtual void rope_split(Stream s, View qkv, View inv_freq, float scale, std::int64_t first,
+                            View q, View k, View v) = 0;
 
     // Causal attention of a chunk of queries at positions first .. first + n over keys 0 .. first + n.
     // q, out: [n, n_q, d_head]; k, v: [n_kv, capacity, d_head] cache dtype. Softmax scale 1/sqrt(d_head).
@@ -95,13 +95,13 @@ public:
     // q: [w, n_q, d_head]; k: [n_kv, capacity, d_head]; mean, variance: F32 [n_q, S - w]; sums: F64 [2], over this
     // rank's heads in head order. round_to: F32, or BF16 / F16: probabilities are rounded to it first.
     // Memory O(n_q * S). Repeatable bit for bit.
-    virtual void window_moments(Stream s, View q, View k, std::int64_t n_tokens, DType round_to, View mean,
-                                View variance, View sums) = 0;
+    virtual void window_moments(Stream s, View q, View k, std::int64_t n_tokens, DType round_to,
+                                View mean, View variance, View sums) = 0;
 
     // c = mean, variance, mean + gamma * variance, or mean * variance of a column; out[h, n] = sum of c[h, n-r..n+r]
     // / pool with r = (pool - 1)/2, zeros outside counted, pool odd.  mean, variance, out: F32 [n_q, n].
-    virtual void column_scores(Stream s, View mean, View variance, ColumnScore score, float gamma, int pool,
-                               View out) = 0;
+    virtual void column_scores(Stream s, View mean, View variance, ColumnScore score, float gamma,
+                               int pool, View out) = 0;
 
     // out[g, n] = (sum of x[h, n] over the heads h of group g, in head order) / divisor.  x: F32 [n_q, n];
     // out: F32 [n_kv, n].
@@ -114,12 +114,13 @@ public:
     // ---- pages --------------------------------------------------------------------------------------------------
     // Writes tokens first .. first + count of the scratch to slots 0 .. count, then token keep[h, i] of KV head h to
     // slot count + i, keys, values and positions.  k, v: [n_kv, capacity, d_head]; keep: I32 [n_kv, b], b may be 0.
-    virtual void store_tokens(Stream s, View k, View v, std::int64_t first, std::int64_t count, View keep,
-                              const PageList& to) = 0;
+    virtual void store_tokens(Stream s, View k, View v, std::int64_t first, std::int64_t count,
+                              View keep, const PageList& to) = 0;
 
     // Makes the order lists of the first `length` slots, `window` of which hold the window: by ascending position, or
     // (Official) slots window .. length, then 0 .. window. Later entries are identity.
-    virtual void order_slots(Stream s, const PageList& pages, int length, int window, DecodeOrder order) = 0;
+    virtual void order_slots(Stream s, const PageList& pages, int length, int window,
+                             DecodeOrder order) = 0;
 
     // Copies the positions of the first `length` entries of the order lists, in their order.  out: I32 [n_kv, length].
     virtual void list_positions(Stream s, const PageList& pages, int length, View out) = 0;
@@ -134,21 +135,21 @@ public:
     // As rope_split, for one token of each sequence at kv.positions[b]; keys, values and position go to the
     // sequence's newest slot of `layer` (order entry length - 1).  qkv: [batch, (n_q + 2 n_kv) d_head];
     // q: [batch, n_q, d_head].
-    virtual void rope_append(Stream s, View qkv, View inv_freq, float scale, int layer, const PagedBatch& kv,
-                             View q) = 0;
+    virtual void rope_append(Stream s, View qkv, View inv_freq, float scale, int layer,
+                             const PagedBatch& kv, View q) = 0;
 
     // Attention of each sequence's newest token over all its slots of `layer`, itself included.
     // q, out: [batch, n_q, d_head]. Where probs.offsets[layer, b] >= 0 the softmax rows are left there, by slot:
     // F32 [n_q, length].
-    virtual void decode_attention(Stream s, View q, int layer, const PagedBatch& kv, const RaggedRows& probs,
-                                  View out) = 0;
+    virtual void decode_attention(Stream s, View q, int layer, const PagedBatch& kv,
+                                  const RaggedRows& probs, View out) = 0;
 
     // For all layers and sequences that hold more than budget + window entries: candidates are the first
     // m = length - window entries of the order list; their probabilities, in the list's order, are pooled (zeros
     // outside counted) per query head and averaged over the group (sum in head order / group).
     // scores: same offsets' block, F32 [n_kv, m]. Other layers' blocks are left alone.
-    virtual void decode_scores(Stream s, const PagedBatch& kv, const RaggedRows& probs, int window, int pool,
-                               const RaggedRows& scores) = 0;
+    virtual void decode_scores(Stream s, const PagedBatch& kv, const RaggedRows& probs, int window,
+                               int pool, const RaggedRows& scores) = 0;
 
     // Keeps of those candidates the `budget` best, ties to the earlier entry; the order list keeps its order
     // (Position) or is best first (Official), the window's entries follow. length becomes budget + window, slots

@@ -29,7 +29,9 @@ struct PageLayout {
         return (order_offset() + slots() * sizeof(std::int32_t) + 63) / 64 * 64;
     }
     std::size_t slots() const { return std::size_t(n_kv) * std::size_t(page_tokens); }
-    int pages_for(std::int64_t tokens) const { return int((tokens + page_tokens - 1) / page_tokens); }
+    int pages_for(std::int64_t tokens) const {
+        return int((tokens + page_tokens - 1) / page_tokens);
+    }
 };
 
 // The pages of one layer of one sequence.
@@ -43,10 +45,11 @@ struct PageList {
 // host integers, so that a captured step stays valid while lengths and tables change.
 struct PagedBatch {
     PageLayout layout;
-    View pool;       // U8 [n_pages, layout.bytes()]
-    View tables;     // I32 [n_layers, batch, max_pages]
-    View lengths;    // I32 [n_layers, batch]: entries in use, the newest token included
-    View budgets;    // I32 [n_layers, batch]: prefix budget; -1 where the layer does not evict while decoding
+    View pool;     // U8 [n_pages, layout.bytes()]
+    View tables;   // I32 [n_layers, batch, max_pages]
+    View lengths;  // I32 [n_layers, batch]: entries in use, the newest token included
+    View
+        budgets;  // I32 [n_layers, batch]: prefix budget; -1 where the layer does not evict while decoding
     View positions;  // I32 [batch]: position of the newest token
 
     int n_layers() const { return int(tables.dim(0)); }
@@ -55,7 +58,8 @@ struct PagedBatch {
 
 // Rows of floats of different length for each layer and sequence of a batch.
 struct RaggedRows {
-    View data;     // F32 [heads, floats of a head]; blocks lie in it one after another, whatever its rows
+    View
+        data;  // F32 [heads, floats of a head]; blocks lie in it one after another, whatever its rows
     View offsets;  // I64 [n_layers, batch]: first element of the block; -1 where there is none
 };
 

@@ -1,4 +1,5 @@
-// Starts the world of ranks, runs the command, turns what went wrong into a message and an exit code.
+// Starts the world of ranks, runs the command, turns what went wrong into a message and an exit
+// code.
 #include <cstdio>
 #include <cstdlib>
 #include <new>
@@ -13,8 +14,9 @@ namespace {
 
 using namespace cake;
 
-// OpenMP threads that spin while they wait collapse when ranks share cores (0.1 GFLOP/s instead of 70 were seen). The
-// runtime reads this variable before main() does anything, so the program sets it and starts itself again, once.
+// OpenMP threads that spin while they wait collapse when ranks share cores (0.1 GFLOP/s instead of
+// 70 were seen). The runtime reads this variable before main() does anything, so the program sets
+// it and starts itself again, once.
 void make_openmp_wait_passively(char** argv) {
     if (std::getenv("OMP_WAIT_POLICY") || setenv("OMP_WAIT_POLICY", "passive", 1) != 0)
         return;

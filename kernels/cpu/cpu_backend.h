@@ -35,17 +35,17 @@ public:
     void linear(Stream s, View x, const LinearWeights& w, View out) override;
 
     // rope.cpp
-    void rope_split(Stream s, View qkv, View inv_freq, float scale, std::int64_t first, View q, View k,
-                    View v) override;
-    void rope_append(Stream s, View qkv, View inv_freq, float scale, int layer, const PagedBatch& kv,
-                     View q) override;
+    void rope_split(Stream s, View qkv, View inv_freq, float scale, std::int64_t first, View q,
+                    View k, View v) override;
+    void rope_append(Stream s, View qkv, View inv_freq, float scale, int layer,
+                     const PagedBatch& kv, View q) override;
 
     // attention.cpp
     void attention(Stream s, View q, View k, View v, std::int64_t first, View out) override;
 
     // window.cpp
-    void window_moments(Stream s, View q, View k, std::int64_t n_tokens, DType round_to, View mean, View variance,
-                        View sums) override;
+    void window_moments(Stream s, View q, View k, std::int64_t n_tokens, DType round_to, View mean,
+                        View variance, View sums) override;
     void column_scores(Stream s, View mean, View variance, ColumnScore score, float gamma, int pool,
                        View out) override;
     void group_mean(Stream s, View x, float divisor, View out) override;
@@ -56,18 +56,19 @@ public:
     // pages.cpp
     void store_tokens(Stream s, View k, View v, std::int64_t first, std::int64_t count, View keep,
                       const PageList& to) override;
-    void order_slots(Stream s, const PageList& pages, int length, int window, DecodeOrder order) override;
+    void order_slots(Stream s, const PageList& pages, int length, int window,
+                     DecodeOrder order) override;
     void list_positions(Stream s, const PageList& pages, int length, View out) override;
     void init_page(Stream s, const PageList& pages, int index) override;
 
     // decode_attention.cpp
     void begin_step(Stream s, const PagedBatch& kv) override;
-    void decode_attention(Stream s, View q, int layer, const PagedBatch& kv, const RaggedRows& probs,
-                          View out) override;
+    void decode_attention(Stream s, View q, int layer, const PagedBatch& kv,
+                          const RaggedRows& probs, View out) override;
 
     // decode_evict.cpp
-    void decode_scores(Stream s, const PagedBatch& kv, const RaggedRows& probs, int window, int pool,
-                       const RaggedRows& scores) override;
+    void decode_scores(Stream s, const PagedBatch& kv, const RaggedRows& probs, int window,
+                       int pool, const RaggedRows& scores) override;
     void decode_evict(Stream s, const PagedBatch& kv, const RaggedRows& scores, int window,
                       DecodeOrder order) override;
 

@@ -6,9 +6,10 @@ namespace cake {
 
 const DTypeTraits& traits(DType dtype) {
     static constexpr DTypeTraits table[] = {
-        {"f32", 1, 4},     {"f16", 1, 2},     {"bf16", 1, 2},    {"f64", 1, 8},      {"i32", 1, 4},
-        {"i64", 1, 8},     {"u8", 1, 1},      {"q4_0", 32, 18},  {"q4_1", 32, 20},   {"q5_0", 32, 22},
-        {"q5_1", 32, 24},  {"q8_0", 32, 34},  {"q4_k", 256, 144}, {"q5_k", 256, 176}, {"q6_k", 256, 210},
+        {"f32", 1, 4},      {"f16", 1, 2},      {"bf16", 1, 2},     {"f64", 1, 8},
+        {"i32", 1, 4},      {"i64", 1, 8},      {"u8", 1, 1},       {"q4_0", 32, 18},
+        {"q4_1", 32, 20},   {"q5_0", 32, 22},   {"q5_1", 32, 24},   {"q8_0", 32, 34},
+        {"q4_k", 256, 144}, {"q5_k", 256, 176}, {"q6_k", 256, 210},
     };
     return table[std::size_t(dtype)];
 }
@@ -25,7 +26,8 @@ float to_float(f16 x) {
     const std::uint32_t exponent = (x.bits >> 10) & 0x1fu;
     const std::uint32_t mantissa = x.bits & 0x3ffu;
     if (exponent == 0)  // zero or subnormal: mantissa * 2^-24
-        return std::bit_cast<float>(sign | std::bit_cast<std::uint32_t>(std::ldexp(float(mantissa), -24)));
+        return std::bit_cast<float>(sign |
+                                    std::bit_cast<std::uint32_t>(std::ldexp(float(mantissa), -24)));
     if (exponent == 31)
         return std::bit_cast<float>(sign | 0x7f800000u | (mantissa << 13));
     return std::bit_cast<float>(sign | ((exponent + 112) << 23) | (mantissa << 13));
@@ -39,7 +41,8 @@ f16 to_f16(float x) {
         return {std::uint16_t(sign | 0x7e00u)};
     if (magnitude >= 0x477ff000u)  // rounds to 65536 or more: infinity
         return {std::uint16_t(sign | 0x7c00u)};
-    if (magnitude < 0x38800000u) {  // subnormal half: units of 2^-24, the FPU rounds to nearest even
+    if (magnitude <
+        0x38800000u) {  // subnormal half: units of 2^-24, the FPU rounds to nearest even
         const float scaled = std::ldexp(std::bit_cast<float>(magnitude), 24);
         return {std::uint16_t(sign | std::uint16_t(std::nearbyint(scaled)))};
     }

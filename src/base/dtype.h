@@ -13,8 +13,21 @@ using TokenId = std::int32_t;
 
 // Q...: GGUF's quantised blocks (io/dequant.h describes them); their rows are whole blocks.
 enum class DType : std::uint8_t {
-    F32, F16, BF16, F64, I32, I64, U8,
-    Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K, Q6_K
+    F32,
+    F16,
+    BF16,
+    F64,
+    I32,
+    I64,
+    U8,
+    Q4_0,
+    Q4_1,
+    Q5_0,
+    Q5_1,
+    Q8_0,
+    Q4_K,
+    Q5_K,
+    Q6_K
 };
 
 struct DTypeTraits {
@@ -29,7 +42,8 @@ inline bool is_quantized(DType dtype) { return traits(dtype).block_elements > 1;
 
 // Bytes of `elements` elements, a multiple of the block.
 inline std::size_t bytes_of(DType dtype, std::int64_t elements) {
-    return std::size_t(elements / traits(dtype).block_elements) * std::size_t(traits(dtype).block_bytes);
+    return std::size_t(elements / traits(dtype).block_elements) *
+           std::size_t(traits(dtype).block_bytes);
 }
 
 // 16-bit floats as they lie in memory. Rounding is to nearest even.
@@ -50,11 +64,17 @@ f16 to_f16(float x);
 template <typename T>
 T from_float(float x);
 template <>
-inline float from_float<float>(float x) { return x; }
+inline float from_float<float>(float x) {
+    return x;
+}
 template <>
-inline bf16 from_float<bf16>(float x) { return to_bf16(x); }
+inline bf16 from_float<bf16>(float x) {
+    return to_bf16(x);
+}
 template <>
-inline f16 from_float<f16>(float x) { return to_f16(x); }
+inline f16 from_float<f16>(float x) {
+    return to_f16(x);
+}
 
 template <typename T>
 inline constexpr DType dtype_of = DType::U8;

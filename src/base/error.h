@@ -1,10 +1,10 @@
 // Errors. Library code throws, never exits; main() turns what it catches into an exit code.
 #pragma once
 
-#include <fmt/format.h>
-
 #include <stdexcept>
 #include <string>
+
+#include <fmt/format.h>
 
 namespace cake {
 
@@ -26,7 +26,8 @@ private:
 class NotCompiled : public Error {
 public:
     explicit NotCompiled(const std::string& part)
-        : Error(part + " is not part of this build; `cake version` lists what is", ExitCode::Usage) {}
+        : Error(part + " is not part of this build; `cake version` lists what is",
+                ExitCode::Usage) {}
 };
 
 // An error in what the user gave: says what is wrong and what to do. Ends with exit code 2.
@@ -36,14 +37,16 @@ template <typename... Args>
 }
 
 namespace detail {
-[[noreturn]] void check_failed(const char* file, int line, const char* condition, const std::string& message);
+[[noreturn]] void check_failed(const char* file, int line, const char* condition,
+                               const std::string& message);
 }  // namespace detail
 
 // Checks what must hold whatever the user does. The message says what did not, in values.
-#define CAKE_CHECK(condition, ...)                                                              \
-    do {                                                                                        \
-        if (!(condition)) [[unlikely]]                                                          \
-            ::cake::detail::check_failed(__FILE__, __LINE__, #condition, fmt::format(__VA_ARGS__)); \
+#define CAKE_CHECK(condition, ...)                                       \
+    do {                                                                 \
+        if (!(condition)) [[unlikely]]                                   \
+            ::cake::detail::check_failed(__FILE__, __LINE__, #condition, \
+                                         fmt::format(__VA_ARGS__));      \
     } while (0)
 
 }  // namespace cake

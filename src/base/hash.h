@@ -9,7 +9,8 @@
 
 namespace cake {
 
-inline std::uint64_t fnv1a(std::span<const std::byte> bytes, std::uint64_t hash = 0xcbf29ce484222325u) {
+inline std::uint64_t fnv1a(std::span<const std::byte> bytes,
+                           std::uint64_t hash = 0xcbf29ce484222325u) {
     for (std::byte b : bytes)
         hash = (hash ^ std::uint64_t(b)) * 0x100000001b3u;
     return hash;

@@ -28,11 +28,13 @@ Buffer Buffer::host(std::size_t bytes) {
     void* data = std::aligned_alloc(alignment, rounded ? rounded : alignment);
     if (!data)
         throw Error(fmt::format("no memory for {} bytes", bytes));
-    return Buffer(data, bytes, Place::Host, [](void* p, std::size_t, Place) noexcept { std::free(p); });
+    return Buffer(data, bytes, Place::Host,
+                  [](void* p, std::size_t, Place) noexcept { std::free(p); });
 }
 
 Shape::Shape(std::initializer_list<std::int64_t> dims) : rank_(int(dims.size())) {
-    CAKE_CHECK(dims.size() <= dims_.size(), "a shape has at most 4 dimensions, not {}", dims.size());
+    CAKE_CHECK(dims.size() <= dims_.size(), "a shape has at most 4 dimensions, not {}",
+               dims.size());
     std::size_t i = 0;
     for (std::int64_t d : dims) {
         CAKE_CHECK(d >= 0, "dimension {} of a shape is {}", i, d);
@@ -69,21 +71,22 @@ std::string Shape::str() const {
 }
 
 View View::rows(std::int64_t first, std::int64_t n) const {
-    CAKE_CHECK(first >= 0 && n >= 0 && first + n <= shape_[0], "rows {}..{} of {}", first, first + n,
-               shape_.str());
+    CAKE_CHECK(first >= 0 && n >= 0 && first + n <= shape_[0], "rows {}..{} of {}", first,
+               first + n, shape_.str());
     auto* start = static_cast<std::byte*>(data_) + bytes_of(dtype_, first * shape_.row_elements());
     return View(start, dtype_, shape_.with_rows(n));
 }
 
 View View::reshaped(Shape shape) const {
-    CAKE_CHECK(shape.elements() <= elements(), "{} does not fit into {}", shape.str(), shape_.str());
+    CAKE_CHECK(shape.elements() <= elements(), "{} does not fit into {}", shape.str(),
+               shape_.str());
     return View(data_, dtype_, shape);
 }
 
 Tensor::Tensor(Buffer buffer, DType dtype, Shape shape)
     : buffer_(std::move(buffer)), view_(buffer_.data(), dtype, shape) {
-    CAKE_CHECK(buffer_.bytes() >= view_.bytes(), "{} bytes cannot hold {} {}", buffer_.bytes(), shape.str(),
-               name(dtype));
+    CAKE_CHECK(buffer_.bytes() >= view_.bytes(), "{} bytes cannot hold {} {}", buffer_.bytes(),
+               shape.str(), name(dtype));
 }
 
 }  // namespace cake

@@ -106,7 +106,8 @@ public:
     Tensor() = default;
     Tensor(Buffer buffer, DType dtype, Shape shape);
     // The same memory in another shape.
-    Tensor(Tensor&& other, Shape shape) : buffer_(std::move(other.buffer_)), view_(other.view_.reshaped(shape)) {}
+    Tensor(Tensor&& other, Shape shape)
+        : buffer_(std::move(other.buffer_)), view_(other.view_.reshaped(shape)) {}
     static Tensor host(DType dtype, Shape shape) {
         return Tensor(Buffer::host(bytes_of(dtype, shape.elements())), dtype, shape);
     }

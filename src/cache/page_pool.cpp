@@ -6,7 +6,9 @@
 namespace cake {
 
 PagePool::PagePool(Backend& dev, const PageLayout& layout, int n_pages)
-    : layout_(layout), slab_(dev.tensor(DType::U8, {n_pages, std::int64_t(layout.bytes())})), free_(std::size_t(n_pages)) {
+    : layout_(layout),
+      slab_(dev.tensor(DType::U8, {n_pages, std::int64_t(layout.bytes())})),
+      free_(std::size_t(n_pages)) {
     std::iota(free_.rbegin(), free_.rend(), 0);
 }
 
@@ -19,7 +21,8 @@ int PagePool::allocate() {
 }
 
 void PagePool::release(int page) {
-    CAKE_CHECK(page >= 0 && page < n_pages() && in_use_ > 0, "page {} of {} handed back", page, n_pages());
+    CAKE_CHECK(page >= 0 && page < n_pages() && in_use_ > 0, "page {} of {} handed back", page,
+               n_pages());
     free_.push_back(page);
     --in_use_;
 }

@@ -4,7 +4,8 @@
 
 namespace cake {
 
-SequenceCache::SequenceCache(PagePool& pool, int n_layers) : pool_(&pool), layers_(std::size_t(n_layers)) {}
+SequenceCache::SequenceCache(PagePool& pool, int n_layers)
+    : pool_(&pool), layers_(std::size_t(n_layers)) {}
 
 PageList SequenceCache::list(Backend& dev, Stream s, const Layer& layer, Tensor& table) const {
     const Shape shape{std::int64_t(layer.pages.size())};
@@ -60,10 +61,12 @@ bool SequenceCache::resize(Backend& dev, Stream s, int l, int slots) {
     return changed;
 }
 
-std::vector<std::vector<std::int32_t>> SequenceCache::positions(Backend& dev, Stream s, int l) const {
+std::vector<std::vector<std::int32_t>> SequenceCache::positions(Backend& dev, Stream s,
+                                                                int l) const {
     const Layer& layer = layers_[std::size_t(l)];
     const int n_kv = layout().n_kv;
-    std::vector<std::vector<std::int32_t>> out(std::size_t(n_kv), std::vector<std::int32_t>(std::size_t(layer.length)));
+    std::vector<std::vector<std::int32_t>> out(
+        std::size_t(n_kv), std::vector<std::int32_t>(std::size_t(layer.length)));
     if (layer.length == 0)
         return out;
     Tensor table;

@@ -37,7 +37,9 @@ public:
     int length(int layer) const { return layers_[std::size_t(layer)].length; }
     int window(int layer) const { return layers_[std::size_t(layer)].window; }
     int n_layers() const { return int(layers_.size()); }
-    std::span<const std::int32_t> pages(int layer) const { return layers_[std::size_t(layer)].pages; }
+    std::span<const std::int32_t> pages(int layer) const {
+        return layers_[std::size_t(layer)].pages;
+    }
     const PageLayout& layout() const { return pool_->layout(); }
     PagePool& pool() const { return *pool_; }
 

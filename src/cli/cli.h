@@ -29,18 +29,19 @@ struct Command {
 
 std::span<const Command> commands();
 
-// Runs the command that the program's arguments (without its own name) ask for; `help`, `COMMAND --help`.
-// Usage errors: no such command (names the nearest).
+// Runs the command that the program's arguments (without its own name) ask for; `help`, `COMMAND
+// --help`. Usage errors: no such command (names the nearest).
 ExitCode run_command_line(World& world, std::vector<std::string> args, std::string& phase);
 
-// Parses context.args on every rank. An exit code: the command is over (help was printed). Usage errors name what was
-// not understood; they are shared by all ranks.
+// Parses context.args on every rank. An exit code: the command is over (help was printed). Usage
+// errors name what was not understood; they are shared by all ranks.
 std::optional<ExitCode> parse_arguments(CommandContext& context, CLI::App& app);
 
 // Prints on rank 0 alone.
 void print_once(const CommandContext& context, const std::string& text);
 
-// Files are tried before the work, so that it is not lost: a usage error where `path` (empty: none) cannot be written.
+// Files are tried before the work, so that it is not lost: a usage error where `path` (empty: none)
+// cannot be written.
 void check_writable(const std::string& path);
 void write_json(const std::string& path, const nlohmann::json& json);
 

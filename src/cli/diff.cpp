@@ -47,11 +47,12 @@ void compare_tokens(const std::string& id, const json& a, const json& b, Differe
     std::size_t same = 0;
     while (same < a.size() && same < b.size() && a[same] == b[same])
         ++same;
-    out.add("request {}: output tokens differ from token {} on ({} and {} tokens)", id, same, a.size(), b.size());
+    out.add("request {}: output tokens differ from token {} on ({} and {} tokens)", id, same,
+            a.size(), b.size());
 }
 
-void compare_layers(const std::string& id, const json& a, const json& b, const Tolerance& t, bool digests,
-                    Differences& out) {
+void compare_layers(const std::string& id, const json& a, const json& b, const Tolerance& t,
+                    bool digests, Differences& out) {
     if (a.size() != b.size()) {
         out.add("request {}: {} layers and {}", id, a.size(), b.size());
         return;
@@ -59,7 +60,8 @@ void compare_layers(const std::string& id, const json& a, const json& b, const T
     for (std::size_t l = 0; l < a.size(); ++l) {
         const int x = a[l].value("budget", 0), y = b[l].value("budget", 0);
         if (std::abs(x - y) > t.budget)
-            out.add("request {}, layer {}: budgets {} and {}, {} apart", id, l, x, y, std::abs(x - y));
+            out.add("request {}, layer {}: budgets {} and {}, {} apart", id, l, x, y,
+                    std::abs(x - y));
         const json p = a[l].value("digest", json::array()), q = b[l].value("digest", json::array());
         if (!digests)
             continue;
@@ -75,36 +77,45 @@ std::int64_t missing(const json& a, const json& b) {
     return std::count_if(x.begin(), x.end(), [&](int p) { return !y.contains(p); });
 }
 
-void compare_kept(const std::string& id, const json& a, const json& b, const Tolerance& t, Differences& out) {
+void compare_kept(const std::string& id, const json& a, const json& b, const Tolerance& t,
+                  Differences& out) {
     std::int64_t different = 0, entries = 0;
     Differences heads;
     for (std::size_t l = 0; l < std::max(a.size(), b.size()); ++l) {
         const json p = l < a.size() ? a[l] : json::array(), q = l < b.size() ? b[l] : json::array();
         for (std::size_t h = 0; h < std::max(p.size(), q.size()); ++h) {
-            const json x = h < p.size() ? p[h] : json::array(), y = h < q.size() ? q[h] : json::array();
+            const json x = h < p.size() ? p[h] : json::array(),
+                       y = h < q.size() ? q[h] : json::array();
             const std::int64_t n = std::max(missing(x, y), missing(y, x));
             different += n;
             entries += std::int64_t(std::max(x.size(), y.size()));
             if (n > 0)
-                heads.add("request {}, layer {}, KV head {}: {} of {} kept tokens differ", id, l, h, n, x.size());
+                heads.add("request {}, layer {}, KV head {}: {} of {} kept tokens differ", id, l, h,
+                          n, x.size());
         }
     }
     if (double(different) > t.kept * double(entries))
-        out.add("{}request {}: {} of {} kept entries differ ({:.3g})", heads.text(), id, different, entries,
-                double(different) / double(std::max<std::int64_t>(entries, 1)));
+        out.add("{}request {}: {} of {} kept entries differ ({:.3g})", heads.text(), id, different,
+                entries, double(different) / double(std::max<std::int64_t>(entries, 1)));
 }
 
 }  // namespace
 
 ExitCode run_diff(CommandContext& context) {
-    CLI::App app("Compares budgets, kept tokens and output tokens of two reports. Exit 0: equal; 1: they differ.", "cake diff");
+    CLI::App app(
+        "Compares budgets, kept tokens and output tokens of two reports. Exit 0: equal; 1: they "
+        "differ.",
+        "cake diff");
     std::string a, b, kept_a, kept_b;
     Tolerance tolerance;
     app.add_option("A", a, "a report")->required();
     app.add_option("B", b, "another")->required();
-    app.add_option("--budget-tolerance", tolerance.budget, "accept budgets that differ by N tokens")->type_name("N");
-    app.add_option("--kept-tolerance", tolerance.kept, "accept kept sets that differ in a fraction F of their entries; "
-                   "needs both --kept files")->type_name("F");
+    app.add_option("--budget-tolerance", tolerance.budget, "accept budgets that differ by N tokens")
+        ->type_name("N");
+    app.add_option("--kept-tolerance", tolerance.kept,
+                   "accept kept sets that differ in a fraction F of their entries; "
+                   "needs both --kept files")
+        ->type_name("F");
     app.add_option("--kept-a", kept_a, "what --dump-kept wrote beside A")->type_name("FILE");
     app.add_option("--kept-b", kept_b, "what --dump-kept wrote beside B")->type_name("FILE");
     if (const auto over = parse_arguments(context, app))
@@ -114,7 +125,9 @@ ExitCode run_diff(CommandContext& context) {
     context.world.agree([&] {
         const bool positions = !kept_a.empty() && !kept_b.empty();
         if (tolerance.kept > 0 && !positions)
-            throw usage_error("--kept-tolerance compares positions: give both runs' --dump-kept files with --kept-a and --kept-b");
+            throw usage_error(
+                "--kept-tolerance compares positions: give both runs' --dump-kept files with "
+                "--kept-a and --kept-b");
         try {
             const auto x = by_id(read_json_file(a), a), y = by_id(read_json_file(b), b);
             for (const auto& [id, request] : x) {
@@ -122,18 +135,21 @@ ExitCode run_diff(CommandContext& context) {
                     out.add("request {}: only in {}", id, a);
                     continue;
                 }
-                compare_tokens(id, request.value("tokens", json::array()), y.at(id).value("tokens", json::array()), out);
-                compare_layers(id, request.value("layers", json::array()), y.at(id).value("layers", json::array()), tolerance,
-                               !positions, out);
+                compare_tokens(id, request.value("tokens", json::array()),
+                               y.at(id).value("tokens", json::array()), out);
+                compare_layers(id, request.value("layers", json::array()),
+                               y.at(id).value("layers", json::array()), tolerance, !positions, out);
             }
             for (const auto& [id, request] : y)
                 if (!x.contains(id))
                     out.add("request {}: only in {}", id, b);
             if (positions) {
-                const auto p = by_id(read_json_file(kept_a), kept_a), q = by_id(read_json_file(kept_b), kept_b);
+                const auto p = by_id(read_json_file(kept_a), kept_a),
+                           q = by_id(read_json_file(kept_b), kept_b);
                 for (const auto& [id, request] : p)
                     if (q.contains(id))
-                        compare_kept(id, request.at("layers"), q.at(id).at("layers"), tolerance, out);
+                        compare_kept(id, request.at("layers"), q.at(id).at("layers"), tolerance,
+                                     out);
             }
         } catch (const json::exception& e) {
             throw usage_error("{} or {} is not a report of this program: {}", a, b, e.what());

@@ -1,8 +1,8 @@
 // `cake generate`: one prompt in, text out, streamed.
-#include <spdlog/spdlog.h>
-
 #include <cstdio>
 #include <optional>
+
+#include <spdlog/spdlog.h>
 
 #include "base/progress.h"
 #include "cli/options.h"
@@ -30,7 +30,8 @@ void broadcast_prompt(Communicator& comm, std::vector<TokenId>& ids) {
 // Prints tokens as they come, until a stop string does. Without a tokenizer it prints ids.
 class TextStream {
 public:
-    TextStream(const std::optional<Tokenizer>& tokenizer, std::vector<std::string> stops) : stop_(std::move(stops)) {
+    TextStream(const std::optional<Tokenizer>& tokenizer, std::vector<std::string> stops)
+        : stop_(std::move(stops)) {
         if (tokenizer)
             decoder_.emplace(*tokenizer);
     }
@@ -70,8 +71,11 @@ ExitCode run_generate(CommandContext& context) {
     ModelOptions options(app);
     PromptOptions prompt(app);
     Outputs outputs;
-    app.add_option("--dump-kept", outputs.kept, "write the positions that each layer and KV head kept, JSON")->type_name("FILE");
-    app.add_flag("--show-budgets", outputs.budgets, "a table of the layers' budgets, on standard error");
+    app.add_option("--dump-kept", outputs.kept,
+                   "write the positions that each layer and KV head kept, JSON")
+        ->type_name("FILE");
+    app.add_flag("--show-budgets", outputs.budgets,
+                 "a table of the layers' budgets, on standard error");
     if (const auto over = parse_arguments(context, app))
         return *over;
     const RunConfig config = options.resolve(context);
@@ -114,7 +118,8 @@ ExitCode run_generate(CommandContext& context) {
     const auto engine = load_engine(context, *dev, config, plan, options.quiet());
 
     context.phase = "generate";
-    request.sampling = {config.generation.temperature, config.generation.top_p, std::uint64_t(config.generation.seed)};
+    request.sampling = {config.generation.temperature, config.generation.top_p,
+                        std::uint64_t(config.generation.seed)};
     std::optional<TextStream> text;
     if (first) {
         text.emplace(tokenizer, config.generation.stop);
@@ -123,9 +128,12 @@ ExitCode run_generate(CommandContext& context) {
     }
     Generation generation;
     {
-        Progress bar("prefill", std::int64_t(model.n_layers) * plan.prompt, first && !options.quiet());
+        Progress bar("prefill", std::int64_t(model.n_layers) * plan.prompt,
+                     first && !options.quiet());
         PrefillOptions prefill{.check = config.check};
-        prefill.progress = [&](int layer, int tokens) { bar.update(std::int64_t(layer) * plan.prompt + tokens); };
+        prefill.progress = [&](int layer, int tokens) {
+            bar.update(std::int64_t(layer) * plan.prompt + tokens);
+        };
         generation = engine->generate(
             request,
             [&](TokenId id) {

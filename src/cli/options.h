@@ -18,7 +18,8 @@ public:
     ModelOptions(const ModelOptions&) = delete;
     ModelOptions& operator=(const ModelOptions&) = delete;
 
-    // After parsing: sets up the log, and lays files, then --set, then flags over the defaults, on every rank.
+    // After parsing: sets up the log, and lays files, then --set, then flags over the defaults, on
+    // every rank.
     RunConfig resolve(CommandContext& context) const;
 
     const std::string& report() const { return report_; }  // empty: none wanted

@@ -1,11 +1,10 @@
 #include "cli/prompt.h"
 
-#include <unistd.h>
-
 #include <filesystem>
 #include <fstream>
 #include <iostream>
 #include <iterator>
+#include <unistd.h>
 
 #include "base/error.h"
 #include "io/gguf.h"
@@ -37,8 +36,10 @@ Tokenizer load_tokenizer(const std::string& path) {
 
 PromptOptions::PromptOptions(CLI::App& app) {
     text_option_ = app.add_option("--prompt", text_, "the prompt itself")->type_name("TEXT");
-    CLI::Option* file = app.add_option("--prompt-file", file_, "a text file that holds the prompt")->type_name("FILE");
-    CLI::Option* ids = app.add_option("--prompt-tokens", tokens_, "a JSON list of token ids, taken as it is");
+    CLI::Option* file = app.add_option("--prompt-file", file_, "a text file that holds the prompt")
+                            ->type_name("FILE");
+    CLI::Option* ids =
+        app.add_option("--prompt-tokens", tokens_, "a JSON list of token ids, taken as it is");
     ids->type_name("FILE")->excludes(text_option_)->excludes(file);
     file->excludes(text_option_);
 }
@@ -49,17 +50,21 @@ std::vector<TokenId> PromptOptions::read_ids(int vocabulary) const {
         throw usage_error("{}: holds no list of token ids, as in [1, 2, 3]", tokens_);
     std::vector<TokenId> ids;
     for (const auto& id : list) {
-        if (!id.is_number_integer() || id.get<std::int64_t>() < 0 || id.get<std::int64_t>() >= vocabulary)
-            throw usage_error("{}: entry {} is {}, not a token id from 0 to {}", tokens_, ids.size(), id.dump(),
-                              vocabulary - 1);
+        if (!id.is_number_integer() || id.get<std::int64_t>() < 0 ||
+            id.get<std::int64_t>() >= vocabulary)
+            throw usage_error("{}: entry {} is {}, not a token id from 0 to {}", tokens_,
+                              ids.size(), id.dump(), vocabulary - 1);
         ids.push_back(id.get<TokenId>());
     }
     return ids;
 }
 
-std::vector<TokenId> PromptOptions::read_text(const RunConfig& config, const Tokenizer& tokenizer) const {
+std::vector<TokenId> PromptOptions::read_text(const RunConfig& config,
+                                              const Tokenizer& tokenizer) const {
     if (text_option_->count() == 0 && file_.empty() && isatty(STDIN_FILENO))
-        throw usage_error("a prompt is missing: give --prompt TEXT, --prompt-file FILE, or text on standard input");
+        throw usage_error(
+            "a prompt is missing: give --prompt TEXT, --prompt-file FILE, or text on standard "
+            "input");
     const std::string text = text_option_->count() > 0 ? text_
                              : !file_.empty()          ? read_text_file(file_)
                                                        : read_all(std::cin);
@@ -67,7 +72,8 @@ std::vector<TokenId> PromptOptions::read_text(const RunConfig& config, const Tok
     if (chat == "none")
         return tokenizer.encode(text, true);
     const ChatMessage message{"user", text};
-    return tokenizer.encode(apply_chat_template(chat, std::span(&message, 1), true, tokenizer), false);
+    return tokenizer.encode(apply_chat_template(chat, std::span(&message, 1), true, tokenizer),
+                            false);
 }
 
 }  // namespace cake

@@ -1,10 +1,10 @@
 #include "cli/session.h"
 
-#include <sched.h>
-#include <spdlog/spdlog.h>
-
 #include <algorithm>
 #include <optional>
+#include <sched.h>
+
+#include <spdlog/spdlog.h>
 
 #include "base/progress.h"
 
@@ -21,15 +21,21 @@ int usable_processors() {
 void check_supported(const RunConfig& config, const World& world) {
     const std::string ranks = std::to_string(world.size());
     if (config.parallel.tensor != "all" && config.parallel.tensor != ranks)
-        throw usage_error("parallel.tensor is {}, and this command shards one model over all {} ranks: leave it at all",
-                          config.parallel.tensor, ranks);
+        throw usage_error(
+            "parallel.tensor is {}, and this command shards one model over all {} ranks: leave it "
+            "at all",
+            config.parallel.tensor, ranks);
     if (config.parallel.data != "auto" && config.parallel.data != "1")
-        throw usage_error("parallel.data is {}, and this command runs one replica: leave it at auto", config.parallel.data);
+        throw usage_error(
+            "parallel.data is {}, and this command runs one replica: leave it at auto",
+            config.parallel.data);
     if (config.engine.residual_dtype == "bf16")
-        throw usage_error("engine.residual_dtype is bf16; the CPU backend computes in f32: leave it at auto");
+        throw usage_error(
+            "engine.residual_dtype is bf16; the CPU backend computes in f32: leave it at auto");
     if (config.engine.kv_bytes != "auto")
-        throw usage_error("engine.kv_bytes is {}; this command sizes the cache by its plan: leave it at auto",
-                          config.engine.kv_bytes);
+        throw usage_error(
+            "engine.kv_bytes is {}; this command sizes the cache by its plan: leave it at auto",
+            config.engine.kv_bytes);
     if (config.policy.sinks || config.policy.seed)
         throw usage_error("policy.{} belongs to no policy of this program: leave it out",
                           config.policy.sinks ? "sinks" : "seed");
@@ -37,10 +43,12 @@ void check_supported(const RunConfig& config, const World& world) {
 
 ModelConfig read_model(const RunConfig& config) {
     if (config.model.path.empty())
-        throw usage_error("a model is missing: give --model PATH, a Hugging Face folder or a .gguf file");
+        throw usage_error(
+            "a model is missing: give --model PATH, a Hugging Face folder or a .gguf file");
     ModelConfig model = read_model_config(config.model.path);
     if (config.model.layers > model.n_layers)
-        throw usage_error("model.layers is {}, the model has {}", config.model.layers, model.n_layers);
+        throw usage_error("model.layers is {}, the model has {}", config.model.layers,
+                          model.n_layers);
     if (config.model.layers > 0)
         model.n_layers = config.model.layers;
     return model;
@@ -50,25 +58,32 @@ std::unique_ptr<Backend> make_backend(const RunConfig& config, const World& worl
     if (config.backend == "cuda")
         return make_cuda_backend(world.local_rank());
     const std::string& threads = config.engine.threads;
-    return make_cpu_backend(threads == "auto" ? std::max(usable_processors() / world.local_size(), 1)
-                                              : std::stoi(threads));
+    return make_cpu_backend(threads == "auto"
+                                ? std::max(usable_processors() / world.local_size(), 1)
+                                : std::stoi(threads));
 }
 
 int fit_context(const ModelConfig& model, int prompt, int new_tokens) {
     if (prompt < 1)
         throw usage_error("the prompt is empty");
     if (prompt > model.max_positions)
-        throw usage_error("the prompt has {} tokens, the model's context {}: shorten the prompt, or take a model with a "
-                          "longer context",
-                          prompt, model.max_positions);
+        throw usage_error(
+            "the prompt has {} tokens, the model's context {}: shorten the prompt, or take a model "
+            "with a "
+            "longer context",
+            prompt, model.max_positions);
     if (model.sliding_window > 0 && prompt + new_tokens > model.sliding_window)
-        throw usage_error("prompt and answer have {} tokens, and beyond {} this model attends through a sliding window, "
-                          "which is not supported: shorten them",
-                          prompt + new_tokens, model.sliding_window);
+        throw usage_error(
+            "prompt and answer have {} tokens, and beyond {} this model attends through a sliding "
+            "window, "
+            "which is not supported: shorten them",
+            prompt + new_tokens, model.sliding_window);
     const int room = model.max_positions - prompt;
     if (new_tokens > room) {
-        spdlog::warn("prompt and answer exceed the model's context of {} tokens: at most {} new tokens instead of {}",
-                     model.max_positions, room, new_tokens);
+        spdlog::warn(
+            "prompt and answer exceed the model's context of {} tokens: at most {} new tokens "
+            "instead of {}",
+            model.max_positions, room, new_tokens);
         return room;
     }
     return new_tokens;
@@ -80,12 +95,16 @@ void check_memory(const PlanInput& plan, Backend& dev, const World& world) {
     const std::size_t needed = p.total() * std::size_t(world.local_size());
     if (needed <= free)
         return;
-    throw usage_error("the {} ranks of this host need {} and {} is free. A rank takes: weights {}, residual stream {}, "
-                      "one uncut layer {}, kept cache {}, workspace {}, logits {}. Take more hosts, a shorter prompt, a "
-                      "smaller policy.cache_size, or model.dtype bf16; `cake plan` shows what fits",
-                      world.local_size(), human_bytes(double(needed)), human_bytes(double(free)),
-                      human_bytes(double(p.weights)), human_bytes(double(p.residual)), human_bytes(double(p.uncut_layer)),
-                      human_bytes(double(p.kept_cache)), human_bytes(double(p.workspace)), human_bytes(double(p.logits)));
+    throw usage_error(
+        "the {} ranks of this host need {} and {} is free. A rank takes: weights {}, residual "
+        "stream {}, "
+        "one uncut layer {}, kept cache {}, workspace {}, logits {}. Take more hosts, a shorter "
+        "prompt, a "
+        "smaller policy.cache_size, or model.dtype bf16; `cake plan` shows what fits",
+        world.local_size(), human_bytes(double(needed)), human_bytes(double(free)),
+        human_bytes(double(p.weights)), human_bytes(double(p.residual)),
+        human_bytes(double(p.uncut_layer)), human_bytes(double(p.kept_cache)),
+        human_bytes(double(p.workspace)), human_bytes(double(p.logits)));
 }
 
 std::unique_ptr<Engine> load_engine(CommandContext& context, Backend& dev, const RunConfig& config,

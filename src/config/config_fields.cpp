@@ -49,8 +49,9 @@ json dump(const T& value) {
         return value;
 }
 
-// `get` returns the member of a RunConfig, const or not. `convert` makes its value of a scalar's text, or nothing
-// where that is not allowed. A null unsets a member that can be unset, so that a dump can be read again.
+// `get` returns the member of a RunConfig, const or not. `convert` makes its value of a scalar's
+// text, or nothing where that is not allowed. A null unsets a member that can be unset, so that a
+// dump can be read again.
 template <typename Get, typename Convert>
 ConfigField scalar(std::string path, Get get, std::string allowed, std::string help,
                    Convert convert) {
@@ -129,7 +130,8 @@ ConfigField text(std::string path, Get get, std::string help) {
                   });
 }
 
-// A word, or a number that the program would otherwise choose itself. Kept as text, dumped as what it is.
+// A word, or a number that the program would otherwise choose itself. Kept as text, dumped as what
+// it is.
 template <typename Get>
 ConfigField word_or_number(std::string path, Get get, std::string word, std::int64_t least,
                            std::int64_t most, std::string what, std::string help) {

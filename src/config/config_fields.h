@@ -1,5 +1,5 @@
-// The table of configuration keys. Reading of files, --set, flags, the dump in reports, and help all go through it: a
-// new key is a member of RunConfig and a row here.
+// The table of configuration keys. Reading of files, --set, flags, the dump in reports, and help
+// all go through it: a new key is a member of RunConfig and a row here.
 #pragma once
 
 #include <functional>

@@ -1,5 +1,5 @@
-// Metadata of GGUF files: the keys that llama.cpp's converter writes, "llama.block_count" and so on under the name of
-// the architecture. Mistral models are of architecture llama.
+// Metadata of GGUF files: the keys that llama.cpp's converter writes, "llama.block_count" and so on
+// under the name of the architecture. Mistral models are of architecture llama.
 #include <algorithm>
 #include <array>
 #include <cstring>

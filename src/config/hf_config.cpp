@@ -1,5 +1,6 @@
-// config.json of Hugging Face models: the keys of transformers' LlamaConfig, MistralConfig and Qwen2Config, with their
-// defaults where older files leave a key out. What would change the computation and is not implemented is refused.
+// config.json of Hugging Face models: the keys of transformers' LlamaConfig, MistralConfig and
+// Qwen2Config, with their defaults where older files leave a key out. What would change the
+// computation and is not implemented is refused.
 #include <algorithm>
 #include <filesystem>
 

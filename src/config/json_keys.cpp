@@ -26,7 +26,9 @@ JsonKeys::JsonKeys(const nlohmann::json& object, const std::string& file, std::s
     : object_(object), file_(file), prefix_(std::move(prefix)) {
     if (!object.is_object())
         throw usage_error("{}: {} where an object with keys belongs", file,
-                          prefix_.empty() ? shown(object) : prefix_ + " is " + shown(object));
+                          prefix_.empty()
+                              ? shown(object)
+                              : prefix_.substr(0, prefix_.size() - 1) + " is " + shown(object));
 }
 
 const nlohmann::json* JsonKeys::find(const std::string& key) const {
@@ -40,7 +42,8 @@ std::optional<std::int64_t> JsonKeys::integer(const std::string& key, std::int64
     if (!value)
         return std::nullopt;
     const std::string allowed = fmt::format("a whole number from {} to {} is allowed", least, most);
-    // Through double: every size that is allowed is far below 2^53, and no JSON number is too large for it.
+    // Through double: every size that is allowed is far below 2^53, and no JSON number is too large
+    // for it.
     const double x = value->is_number() ? value->get<double>() : std::nan("");
     if (!(x >= double(least) && x <= double(most) && x == std::floor(x)))
         refuse(key, allowed);

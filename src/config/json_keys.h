@@ -1,5 +1,5 @@
-// Reads the keys of a JSON object that may hold anything: every error names file and key, what was found and what is
-// allowed.
+// Reads the keys of a JSON object that may hold anything: every error names file and key, what was
+// found and what is allowed.
 #pragma once
 
 #include <cstdint>
@@ -12,7 +12,8 @@ namespace cake {
 
 class JsonKeys {
 public:
-    // `prefix`: put before the keys in messages ("rope_scaling."). Throws where `object` is not an object.
+    // `prefix`: put before the keys in messages ("rope_scaling."). Throws where `object` is not an
+    // object.
     JsonKeys(const nlohmann::json& object, const std::string& file, std::string prefix = "");
 
     // The value, or null where the key is absent or its value is null: models write both.

@@ -38,8 +38,8 @@ std::string folder_name(const fs::path& config_file) {
         .string();
 }
 
-// The context that scaled frequencies reach. llama3: max_position_embeddings says it already. linear: by transformers'
-// documentation that key keeps the original context. yarn: both are seen.
+// The context that scaled frequencies reach. llama3: max_position_embeddings says it already.
+// linear: by transformers' documentation that key keeps the original context. yarn: both are seen.
 std::int64_t stretched_context(const ModelConfig& config) {
     const RopeConfig& rope = config.rope;
     std::int64_t reach = 0;

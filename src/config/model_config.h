@@ -1,9 +1,10 @@
 // What a model is: numbers read from config.json or from GGUF metadata. A model is data, not a class.
 #pragma once
 
-#include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <vector>
+
+#include <nlohmann/json_fwd.hpp>
 
 #include "base/dtype.h"
 
@@ -22,7 +23,8 @@ struct RopeConfig {
     double beta_fast = 32, beta_slow = 1;              // yarn
     double attention_factor = 1;                       // yarn: multiplies cos and sin
     int original_max_positions = 0;
-    std::vector<float> divisors;  // GGUF's rope_freqs.weight, [d_head/2]; takes the place of llama3's rule
+    std::vector<float>
+        divisors;  // GGUF's rope_freqs.weight, [d_head/2]; takes the place of llama3's rule
 };
 
 struct ModelConfig {
@@ -30,7 +32,7 @@ struct ModelConfig {
     std::string name;          // what the model says of itself, for people and for configs/models
     int n_layers = 0;
     int d_model = 0;
-    int n_heads = 0;     // query heads
+    int n_heads = 0;  // query heads
     int n_kv_heads = 0;
     int d_head = 0;
     int d_ff = 0;
@@ -40,7 +42,7 @@ struct ModelConfig {
     float rms_eps = 1e-5f;
     RopeConfig rope;
     bool qkv_bias = false;
-    bool tied_head = false;  // lm_head is the embedding
+    bool tied_head = false;    // lm_head is the embedding
     DType dtype = DType::F32;  // of the file's large matrices
 
     int group() const { return n_heads / n_kv_heads; }
@@ -54,7 +56,8 @@ ModelConfig read_model_config(const std::string& path);
 // The same from what is open or parsed already. `file` names it in messages; `name`: what to call a model that has no
 // name of its own.
 ModelConfig model_config_from_gguf(const GgufFile& gguf);
-ModelConfig model_config_from_json(const nlohmann::json& config, const std::string& file, const std::string& name);
+ModelConfig model_config_from_json(const nlohmann::json& config, const std::string& file,
+                                   const std::string& name);
 
 // Frequencies of the pairs of a head, F32, [d_head/2].
 std::vector<float> rope_inv_freq(const RopeConfig& rope, int d_head);

@@ -1,5 +1,6 @@
-// configs/models/*.yaml: `match` lists descriptions of models, each a map of sizes, architecture or a part of the name;
-// one whose every entry agrees is enough. `tau` maps cache sizes to [tau1, tau2].
+// configs/models/*.yaml: `match` lists descriptions of models, each a map of sizes, architecture or
+// a part of the name; one whose every entry agrees is enough. `tau` maps cache sizes to [tau1,
+// tau2].
 #include <algorithm>
 #include <cctype>
 #include <cmath>

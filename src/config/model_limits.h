@@ -1,5 +1,5 @@
-// What a model's numbers may be, whatever file they come from. Generous: they exist so that a damaged file is one
-// clean message, and so that no product of sizes overflows.
+// What a model's numbers may be, whatever file they come from. Generous: they exist so that a
+// damaged file is one clean message, and so that no product of sizes overflows.
 #pragma once
 
 #include <cstdint>
@@ -21,8 +21,8 @@ struct ModelLimits {
     static constexpr double rope_factor = 4096;
 };
 
-// Checks what holds between the numbers (heads divide, d_head fits), and lengthens max_positions by rope scaling.
-// Usage errors name `file`.
+// Checks what holds between the numbers (heads divide, d_head fits), and lengthens max_positions by
+// rope scaling. Usage errors name `file`.
 void finish_model_config(ModelConfig& config, const std::string& file);
 
 // The factor of cos and sin that YaRN derives from how far it stretches (transformers' get_mscale).

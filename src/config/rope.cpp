@@ -1,5 +1,5 @@
-// Frequencies of rotary embeddings, computed in float32 step by step as Hugging Face transformers 4.57 does
-// (modeling_rope_utils.py): the models were trained and are judged with those values.
+// Frequencies of rotary embeddings, computed in float32 step by step as Hugging Face transformers
+// 4.57 does (modeling_rope_utils.py): the models were trained and are judged with those values.
 #include <algorithm>
 #include <cmath>
 #include <numbers>

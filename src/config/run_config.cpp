@@ -49,7 +49,8 @@ Error unknown_key(const std::string& path, const std::string& where) {
                        nearest(path, known));
 }
 
-// Only sections of the table are entered, so what a file nests, repeats by alias, or ties into a loop is never walked.
+// Only sections of the table are entered, so what a file nests, repeats by alias, or ties into a
+// loop is never walked.
 void apply_node(RunConfig& config, const Node& node, const std::string& path,
                 const YamlSource& source) {
     if (const ConfigField* field = find_field(path)) {

@@ -2,11 +2,12 @@
 #pragma once
 
 #include <cstdint>
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <span>
 #include <string>
 #include <vector>
+
+#include <nlohmann/json.hpp>
 
 namespace cake {
 
@@ -66,7 +67,8 @@ void apply_config_text(RunConfig& config, const std::string& text, const std::st
 // `key.path=value`, as --set takes it; the value is YAML.
 void apply_setting(RunConfig& config, const std::string& assignment);
 // `value` as it stands, without YAML's rules for quotes and brackets: what flags take. `where` names it in messages.
-void apply_value(RunConfig& config, const std::string& key, const std::string& value, const std::string& where);
+void apply_value(RunConfig& config, const std::string& key, const std::string& value,
+                 const std::string& where);
 
 // The number in a value that may also be a word: nothing for "auto" and "all". Bytes may carry a unit: "12GiB".
 std::optional<std::int64_t> number_in(const std::string& value);

@@ -14,7 +14,8 @@ namespace {
 constexpr std::size_t most_bytes = 1 << 20;
 constexpr int most_depth = 32;
 
-// YAML has no place for control characters, and yaml-cpp takes some of them for the end of the file.
+// YAML has no place for control characters, and yaml-cpp takes some of them for the end of the
+// file.
 void refuse_control_characters(const std::string& text, const YamlSource& source) {
     int line = 0;
     for (const char c : text) {
@@ -25,8 +26,8 @@ void refuse_control_characters(const std::string& text, const YamlSource& source
     }
 }
 
-// Listens to the parser before any node is built. yaml-cpp 0.7 makes documents without end of a text that begins with
-// a comma, so the second one ends the reading.
+// Listens to the parser before any node is built. yaml-cpp 0.7 makes documents without end of a
+// text that begins with a comma, so the second one ends the reading.
 class Extent final : public YAML::EventHandler {
 public:
     explicit Extent(const YamlSource& source) : source_(source) {}

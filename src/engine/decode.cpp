@@ -23,7 +23,8 @@ DecodeBatch::DecodeBatch(const Rank& rank, const Model& model, const Policy& pol
 void DecodeBatch::add(SequenceCache& cache, int prompt_tokens, std::span<const int> budgets) {
     Member m{&cache, prompt_tokens - 1, {budgets.begin(), budgets.end()}, {}};
     for (int l = 0; l < cache.n_layers(); ++l)
-        m.capacity.push_back(std::max(cache.length(l), m.budgets[std::size_t(l)] + policy_.window) + 1);
+        m.capacity.push_back(std::max(cache.length(l), m.budgets[std::size_t(l)] + policy_.window) +
+                             1);
     members_.push_back(std::move(m));
     changed_ = true;
 }
@@ -48,14 +49,16 @@ void DecodeBatch::upload() {
         for (int l = 0; l < L; ++l)
             max_pages = std::max(max_pages, m.cache->pages(l).size());
 
-    std::vector<std::int32_t> tables(std::size_t(L * B) * max_pages, -1), lengths, budgets, positions;
+    std::vector<std::int32_t> tables(std::size_t(L * B) * max_pages, -1), lengths, budgets,
+        positions;
     std::vector<std::int64_t> prob_offsets, score_offsets;
     std::int64_t rows = 0;  // floats of a head so far
     for (int l = 0; l < L; ++l) {
         for (int b = 0; b < B; ++b) {
             const Member& m = members_[std::size_t(b)];
             const auto pages = m.cache->pages(l);
-            std::copy(pages.begin(), pages.end(), tables.begin() + std::ptrdiff_t(std::size_t(l * B + b) * max_pages));
+            std::copy(pages.begin(), pages.end(),
+                      tables.begin() + std::ptrdiff_t(std::size_t(l * B + b) * max_pages));
             lengths.push_back(m.cache->length(l));
             budgets.push_back(evicts() ? m.budgets[std::size_t(l)] : -1);
             prob_offsets.push_back(evicts() ? rows * model_.shard.n_q() : -1);
@@ -65,7 +68,8 @@ void DecodeBatch::upload() {
     }
     for (const Member& m : members_)
         positions.push_back(m.position);
-    CAKE_CHECK(rows <= ws_.probs.shape()[1], "probability rows of {} floats, {} were planned", rows, ws_.probs.shape()[1]);
+    CAKE_CHECK(rows <= ws_.probs.shape()[1], "probability rows of {} floats, {} were planned", rows,
+               ws_.probs.shape()[1]);
 
     const PagePool& pool = members_[0].cache->pool();
     tables_ = upload_values(rank_, tables, {L, B, std::int64_t(max_pages)});
@@ -98,8 +102,8 @@ void DecodeBatch::settle() {
 }
 
 Tensor DecodeBatch::step(std::span<const TokenId> tokens) {
-    CAKE_CHECK(tokens.size() == members_.size() && !tokens.empty(), "{} tokens for {} sequences", tokens.size(),
-               members_.size());
+    CAKE_CHECK(tokens.size() == members_.size() && !tokens.empty(), "{} tokens for {} sequences",
+               tokens.size(), members_.size());
     make_room();
     if (changed_)
         upload();

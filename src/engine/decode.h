@@ -28,9 +28,9 @@ public:
 private:
     struct Member {
         SequenceCache* cache;
-        int position;                   // of the newest token
-        std::vector<int> budgets;       // by layer
-        std::vector<int> capacity;      // most entries a layer ever holds
+        int position;               // of the newest token
+        std::vector<int> budgets;   // by layer
+        std::vector<int> capacity;  // most entries a layer ever holds
     };
     bool evicts() const { return policy_.decode != DecodeEvict::None; }
     void make_room();

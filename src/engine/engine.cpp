@@ -8,7 +8,8 @@ namespace cake {
 namespace {
 
 Shard my_shard(const PlanInput& plan, const Communicator& comm) {
-    CAKE_CHECK(plan.ranks == comm.size(), "planned for {} ranks, started on {}", plan.ranks, comm.size());
+    CAKE_CHECK(plan.ranks == comm.size(), "planned for {} ranks, started on {}", plan.ranks,
+               comm.size());
     return shard_of(plan.model, comm.size(), comm.rank());
 }
 
@@ -27,15 +28,19 @@ std::vector<LayerResult> layer_results(const Rank& rank, const Eviction& e) {
 
 }  // namespace
 
-Engine::Engine(Backend& dev, Communicator& comm, const Checkpoint& checkpoint, const PlanInput& plan,
-               const std::function<void(int)>& progress)
-    : dev_(dev), comm_(comm), plan_(plan),
+Engine::Engine(Backend& dev, Communicator& comm, const Checkpoint& checkpoint,
+               const PlanInput& plan, const std::function<void(int)>& progress)
+    : dev_(dev),
+      comm_(comm),
+      plan_(plan),
       model_(load_model(dev, checkpoint, plan.model, my_shard(plan, comm), plan.weights, progress)),
       workspace_(dev, plan.model, model_.shard, workspace_size(plan)),
-      pool_(std::make_unique<PagePool>(dev, page_layout(plan, model_.shard), int(plan_rank(plan, comm.rank()).pages))),
+      pool_(std::make_unique<PagePool>(dev, page_layout(plan, model_.shard),
+                                       int(plan_rank(plan, comm.rank()).pages))),
       load_s_(load_timer_.seconds()) {}
 
-Generation Engine::generate(const Request& request, const OnToken& on_token, const PrefillOptions& options) {
+Generation Engine::generate(const Request& request, const OnToken& on_token,
+                            const PrefillOptions& options) {
     const int S = int(request.prompt.size());
     CAKE_CHECK(S > 0 && S <= plan_.prompt, "a prompt of {} tokens, sized for {}", S, plan_.prompt);
     const Policy& policy = plan_.policies.front();
@@ -47,7 +52,8 @@ Generation Engine::generate(const Request& request, const OnToken& on_token, con
     SequenceCache cache(*pool_, plan_.model.n_layers);
     std::vector<Eviction> evictions;
     evictions.emplace_back(policy, plan_.model.n_layers, S, cache);
-    Tensor logits = prefill(rank, model_, request.prompt, evictions, workspace_, options);  // [1, vocab]
+    Tensor logits =
+        prefill(rank, model_, request.prompt, evictions, workspace_, options);  // [1, vocab]
     out.timings.prefill_s = since_request.seconds();
     prefill_times_.total_s += out.timings.prefill_s;
     out.evicted = evictions[0].cascade.evicts();

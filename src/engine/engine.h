@@ -23,8 +23,8 @@ struct Request {
 // What one layer kept after prefill.
 struct LayerResult {
     std::optional<LayerPreference> seen;
-    int budget = 0;  // prefix tokens
-    int kept = 0;    // tokens, window included
+    int budget = 0;                                    // prefix tokens
+    int kept = 0;                                      // tokens, window included
     std::vector<std::vector<std::int32_t>> positions;  // of this rank's KV heads, ascending
 };
 
@@ -54,7 +54,8 @@ public:
 
     // Prefills and decodes one request under plan.policies[0]. Collective: every rank passes the same request; rank 0
     // samples and decides, the others follow.
-    Generation generate(const Request& request, const OnToken& on_token = {}, const PrefillOptions& options = {});
+    Generation generate(const Request& request, const OnToken& on_token = {},
+                        const PrefillOptions& options = {});
 
     const Model& model() const { return model_; }
     const PlanInput& plan() const { return plan_; }

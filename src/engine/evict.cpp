@@ -11,7 +11,8 @@ View top_k(const Rank& rank, View score, int count, Workspace& ws) {
     return keep;
 }
 
-void keep_tokens(const Rank& rank, SequenceCache& cache, int l, const LayerKv& kv, int window, View keep) {
+void keep_tokens(const Rank& rank, SequenceCache& cache, int l, const LayerKv& kv, int window,
+                 View keep) {
     auto t = rank.time(Phase::Evict);
     cache.store(rank.dev, rank.stream, l, kv.k, kv.v, window, keep);
 }
@@ -26,7 +27,8 @@ void check_equal_on_all_ranks(const Rank& rank, std::span<const int> values, con
     const auto all = rank.comm.gather_strings(mine);
     for (std::size_t r = 0; r < all.size(); ++r)
         if (all[r] != all[0])
-            throw Error(fmt::format("{} differ between rank 0 and rank {} ({} and {})", what, r, all[0], all[r]));
+            throw Error(fmt::format("{} differ between rank 0 and rank {} ({} and {})", what, r,
+                                    all[0], all[r]));
 }
 
 }  // namespace cake

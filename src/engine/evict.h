@@ -13,7 +13,8 @@ namespace cake {
 View top_k(const Rank& rank, View score, int count, Workspace& ws);
 
 // The cache keeps of layer l the last `window` tokens and `keep`.
-void keep_tokens(const Rank& rank, SequenceCache& cache, int l, const LayerKv& kv, int window, View keep);
+void keep_tokens(const Rank& rank, SequenceCache& cache, int l, const LayerKv& kv, int window,
+                 View keep);
 
 // After the last layer: the order lists by which decoding finds a slot for each token.
 void prepare_decoding(const Rank& rank, const Policy& policy, SequenceCache& cache);

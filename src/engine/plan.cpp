@@ -6,7 +6,8 @@
 
 namespace cake {
 
-PlanInput plan_input(const RunConfig& config, const ModelConfig& model, int ranks, int prompt, int new_tokens) {
+PlanInput plan_input(const RunConfig& config, const ModelConfig& model, int ranks, int prompt,
+                     int new_tokens) {
     PlanInput in;
     in.model = model;
     in.policies = {make_policy(config.policy, model)};
@@ -17,7 +18,8 @@ PlanInput plan_input(const RunConfig& config, const ModelConfig& model, int rank
     in.page_tokens = config.engine.page_tokens == "auto" ? 0 : std::stoi(config.engine.page_tokens);
     in.weights = weight_dtype(model, config.model.dtype);
     const std::string& cache = config.engine.cache_dtype;
-    in.cache = cache == "f32" || (cache == "auto" && in.weights == DType::F32) ? DType::F32 : DType::BF16;
+    in.cache =
+        cache == "f32" || (cache == "auto" && in.weights == DType::F32) ? DType::F32 : DType::BF16;
     return in;
 }
 
@@ -43,22 +45,26 @@ WorkspaceSize workspace_size(const PlanInput& in) {
     for (const Policy& p : in.policies) {
         if (p.observe != Observe::Nothing)
             z.window = std::max(z.window, p.window);
-        z.decode_rows = std::max(z.decode_rows, in.batch * decode_row_floats(p, in.model.n_layers, in.prompt));
+        z.decode_rows =
+            std::max(z.decode_rows, in.batch * decode_row_floats(p, in.model.n_layers, in.prompt));
     }
     return z;
 }
 
-std::int64_t pages_needed(const Policy& policy, int n_layers, int prompt, int new_tokens, const PageLayout& layout) {
+std::int64_t pages_needed(const Policy& policy, int n_layers, int prompt, int new_tokens,
+                          const PageLayout& layout) {
     const std::int64_t L = n_layers;
     const bool grows = policy.decode == DecodeEvict::None;
     if (!policy.evicts(prompt)) {
         // Whole in prefill; while decoding an evicting policy brings it to C.
-        const std::int64_t most = grows ? prompt + new_tokens : std::max(prompt, policy.cache_size) + 1;
+        const std::int64_t most =
+            grows ? prompt + new_tokens : std::max(prompt, policy.cache_size) + 1;
         return L * layout.pages_for(most);
     }
     // Shares add up to T, rounded up to whole tokens in each layer at a stage; each layer has its window and, while
     // decoding, one more slot or the new tokens; each ends in a page that may be nearly empty.
-    const std::int64_t slots = L * policy.prefix_budget() + L + L * (policy.window + (grows ? new_tokens : 1));
+    const std::int64_t slots =
+        L * policy.prefix_budget() + L + L * (policy.window + (grows ? new_tokens : 1));
     const std::int64_t shared = slots / layout.page_tokens + L;
     if (!policy.cascade)  // the last layer is cut before it is stored
         return std::max((L - 1) * layout.pages_for(prompt), shared);
@@ -76,10 +82,12 @@ RankPlan plan_rank(const PlanInput& in, int rank) {
     p.logits = work.logits;
     const PageLayout layout = page_layout(in, p.shard);
     for (const Policy& policy : in.policies)
-        p.pages += in.batch * pages_needed(policy, in.model.n_layers, in.prompt, in.new_tokens, layout);
+        p.pages +=
+            in.batch * pages_needed(policy, in.model.n_layers, in.prompt, in.new_tokens, layout);
     p.kept_cache = std::size_t(p.pages) * layout.bytes();
-    p.kv_full = bytes_of(in.cache, 2 * std::int64_t(in.batch) * in.model.n_layers * (in.prompt + in.new_tokens) *
-                                       p.shard.n_kv() * in.model.d_head);
+    p.kv_full =
+        bytes_of(in.cache, 2 * std::int64_t(in.batch) * in.model.n_layers *
+                               (in.prompt + in.new_tokens) * p.shard.n_kv() * in.model.d_head);
     return p;
 }
 
@@ -87,7 +95,8 @@ TrafficPlan plan_traffic(const PlanInput& in) {
     TrafficPlan t;
     if (in.ranks == 1)
         return t;
-    const std::int64_t L = in.model.n_layers, S = in.prompt, row = in.model.d_model * std::int64_t(sizeof(float));
+    const std::int64_t L = in.model.n_layers, S = in.prompt,
+                       row = in.model.d_model * std::int64_t(sizeof(float));
     const std::int64_t chunk = std::min<std::int64_t>(in.chunk, S);
     t.prefill_all_reduces = 1 + 2 * L * ((S + chunk - 1) / chunk);
     t.prefill_all_reduce_bytes = (1 + 2 * L) * S * row;
@@ -101,9 +110,11 @@ TrafficPlan plan_traffic(const PlanInput& in) {
 
 double prefill_flops(const ModelConfig& m, int prompt) {
     const double S = prompt;
-    const double linear = double(m.n_layers) * (double(2 * m.n_heads + 2 * m.n_kv_heads) * m.d_head * m.d_model +
-                                                3.0 * m.d_model * m.d_ff);
-    const double attention = double(m.n_layers) * m.n_heads * m.d_head * (S + 1);  // 2 products of S/2 keys
+    const double linear =
+        double(m.n_layers) * (double(2 * m.n_heads + 2 * m.n_kv_heads) * m.d_head * m.d_model +
+                              3.0 * m.d_model * m.d_ff);
+    const double attention =
+        double(m.n_layers) * m.n_heads * m.d_head * (S + 1);  // 2 products of S/2 keys
     return 2 * S * (linear + attention) + 2.0 * m.d_model * m.vocab;
 }
 

@@ -2,8 +2,9 @@
 // plan is what a run takes.
 #pragma once
 
-#include <nlohmann/json.hpp>
 #include <vector>
+
+#include <nlohmann/json.hpp>
 
 #include "kernels/kv_pages.h"
 #include "model/model.h"
@@ -16,17 +17,18 @@ struct PlanInput {
     ModelConfig model;
     std::vector<Policy> policies;  // all served by one prefill, each with its own cache
     int ranks = 1;
-    int prompt = 1;      // tokens
+    int prompt = 1;  // tokens
     int new_tokens = 0;
-    int batch = 1;       // sequences that are held at the same time
-    int chunk = 2048;    // tokens
+    int batch = 1;        // sequences that are held at the same time
+    int chunk = 2048;     // tokens
     int page_tokens = 0;  // 0: auto
     DType weights = DType::F32;
     DType cache = DType::F32;
 };
 
 // What a configuration asks for, "auto" resolved: the cache is bf16, or f32 with f32 weights.
-PlanInput plan_input(const RunConfig& config, const ModelConfig& model, int ranks, int prompt, int new_tokens);
+PlanInput plan_input(const RunConfig& config, const ModelConfig& model, int ranks, int prompt,
+                     int new_tokens);
 
 // auto: 64 tokens, or 16 where a layer keeps fewer than 512 on average.
 int page_tokens(const PlanInput& input);
@@ -35,7 +37,8 @@ WorkspaceSize workspace_size(const PlanInput& input);
 
 // Most pages that one sequence of `prompt` + `new_tokens` tokens holds at any time under the policy, prefill and its
 // stages, the hole of each layer while decoding and the rounding to pages included.
-std::int64_t pages_needed(const Policy& policy, int n_layers, int prompt, int new_tokens, const PageLayout& layout);
+std::int64_t pages_needed(const Policy& policy, int n_layers, int prompt, int new_tokens,
+                          const PageLayout& layout);
 
 struct RankPlan {
     Shard shard;
@@ -45,9 +48,11 @@ struct RankPlan {
     std::size_t kept_cache = 0;   // all pages
     std::size_t workspace = 0;    // of a chunk, of the statistics, of decoding
     std::size_t logits = 0;
-    std::size_t kv_full = 0;      // what the full cache would take instead
+    std::size_t kv_full = 0;  // what the full cache would take instead
     std::int64_t pages = 0;
-    std::size_t total() const { return weights + residual + uncut_layer + kept_cache + workspace + logits; }
+    std::size_t total() const {
+        return weights + residual + uncut_layer + kept_cache + workspace + logits;
+    }
 };
 RankPlan plan_rank(const PlanInput& input, int rank);
 
@@ -55,7 +60,8 @@ RankPlan plan_rank(const PlanInput& input, int rank);
 struct TrafficPlan {
     std::int64_t prefill_all_reduces = 0, prefill_all_reduce_bytes = 0;
     std::int64_t statistics_bytes = 0;  // two doubles a layer and observing policy
-    std::int64_t all_reduces_per_token = 0, all_reduce_bytes_per_token = 0;  // of a decode step of `batch` sequences
+    std::int64_t all_reduces_per_token = 0,
+                 all_reduce_bytes_per_token = 0;  // of a decode step of `batch` sequences
 };
 TrafficPlan plan_traffic(const PlanInput& input);
 

@@ -25,13 +25,14 @@ struct Eviction {
 };
 
 struct PrefillOptions {
-    bool check = false;                           // compare budgets over ranks at every layer
-    std::function<void(int layer, int tokens)> progress = {};  // tokens of this layer that have passed
+    bool check = false;  // compare budgets over ranks at every layer
+    std::function<void(int layer, int tokens)> progress =
+        {};  // tokens of this layer that have passed
 };
 
 // Passes `prompt` through every layer and leaves in each eviction's cache what its policy keeps, ready for decoding.
 // Returns the logits of the last position, host F32 [1, vocab], equal on every rank.
-Tensor prefill(const Rank& rank, const Model& model, std::span<const TokenId> prompt, std::span<Eviction> evictions,
-               Workspace& ws, const PrefillOptions& options = {});
+Tensor prefill(const Rank& rank, const Model& model, std::span<const TokenId> prompt,
+               std::span<Eviction> evictions, Workspace& ws, const PrefillOptions& options = {});
 
 }  // namespace cake

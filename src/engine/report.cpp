@@ -1,8 +1,7 @@
 #include "engine/report.h"
 
-#include <sys/resource.h>
-
 #include <algorithm>
+#include <sys/resource.h>
 
 #include "base/hash.h"
 
@@ -25,9 +24,10 @@ json phase_json(const PhaseTimes& t) {
     double named = 0;
     for (double s : t.seconds)
         named += s;
-    return {{"linear_s", t[Phase::Linear]},   {"attention_s", t[Phase::Attention]}, {"observe_s", t[Phase::Observe]},
-            {"evict_s", t[Phase::Evict]},     {"all_reduce_s", t[Phase::AllReduce]}, {"sampling_s", t[Phase::Sampling]},
-            {"other_s", t.total_s - named}, {"total_s", t.total_s}};
+    return {{"linear_s", t[Phase::Linear]},        {"attention_s", t[Phase::Attention]},
+            {"observe_s", t[Phase::Observe]},      {"evict_s", t[Phase::Evict]},
+            {"all_reduce_s", t[Phase::AllReduce]}, {"sampling_s", t[Phase::Sampling]},
+            {"other_s", t.total_s - named},        {"total_s", t.total_s}};
 }
 
 json timings_json(const Request& request, const Generation& g) {
@@ -35,7 +35,8 @@ json timings_json(const Request& request, const Generation& g) {
     const auto n = t.inter_token_ms.size();
     json inter = {{"p50", nullptr}, {"p99", nullptr}};
     if (n > 0)
-        inter = {{"p50", percentile(t.inter_token_ms, 0.5)}, {"p99", percentile(t.inter_token_ms, 0.99)}};
+        inter = {{"p50", percentile(t.inter_token_ms, 0.5)},
+                 {"p99", percentile(t.inter_token_ms, 0.99)}};
     double between = 0;
     for (double ms : t.inter_token_ms)
         between += ms / 1e3;
@@ -56,15 +57,18 @@ json layers_json(const Engine& engine, const Generation& g, const std::vector<js
         for (const json& rank : per_rank)
             for (const json& d : rank["digests"][l])
                 digests.push_back(d);
-        auto seen = [&](double LayerPreference::*value) { return r.seen ? json((*r.seen).*value) : json(); };
-        layers.push_back({{"layer", l},
-                          {"entropy", seen(&LayerPreference::entropy)},
-                          {"variance", seen(&LayerPreference::variance)},
-                          {"preference", seen(&LayerPreference::preference)},
-                          {"budget", r.budget},
-                          {"kept", r.kept},
-                          {"bytes", bytes_of(engine.plan().cache, 2LL * r.kept * m.n_kv_heads * m.d_head)},
-                          {"digest", digests}});
+        auto seen = [&](double LayerPreference::*value) {
+            return r.seen ? json((*r.seen).*value) : json();
+        };
+        layers.push_back(
+            {{"layer", l},
+             {"entropy", seen(&LayerPreference::entropy)},
+             {"variance", seen(&LayerPreference::variance)},
+             {"preference", seen(&LayerPreference::preference)},
+             {"budget", r.budget},
+             {"kept", r.kept},
+             {"bytes", bytes_of(engine.plan().cache, 2LL * r.kept * m.n_kv_heads * m.d_head)},
+             {"digest", digests}});
     }
     return layers;
 }
@@ -100,11 +104,12 @@ json rank_json(Engine& engine, const ReportContext& context, const Generation& g
             {"workspace", planned.workspace + planned.residual + planned.logits},
             {"rss", std::size_t(usage.ru_maxrss) * 1024},
             {"prefill", phase_json(engine.prefill_times())},
-            {"traffic", {{"all_reduce_calls", traffic.all_reduce_calls},
-                         {"all_reduce_bytes", traffic.all_reduce_bytes},
-                         {"statistics_bytes", traffic.statistics_bytes},
-                         {"other_calls", traffic.other_calls},
-                         {"other_bytes", traffic.other_bytes}}}};
+            {"traffic",
+             {{"all_reduce_calls", traffic.all_reduce_calls},
+              {"all_reduce_bytes", traffic.all_reduce_bytes},
+              {"statistics_bytes", traffic.statistics_bytes},
+              {"other_calls", traffic.other_calls},
+              {"other_bytes", traffic.other_bytes}}}};
 }
 
 std::vector<json> gather(Engine& engine, const json& mine) {
@@ -129,13 +134,17 @@ json roofline_json(const Engine& engine, const Request& request, const Generatio
     for (const LayerResult& r : g.layers)
         kept += r.kept;
     const std::size_t weights = model.weight_bytes() - (model.head ? model.embedding.bytes() : 0);
-    const double bytes = double(weights) + double(bytes_of(engine.plan().cache, 2 * kept * model.shard.n_kv() * m.d_head));
+    const double bytes =
+        double(weights) +
+        double(bytes_of(engine.plan().cache, 2 * kept * model.shard.n_kv() * m.d_head));
     double between = 0;
     for (double ms : g.timings.inter_token_ms)
         between += ms / 1e3;
     const double flops = prefill_flops(m, int(request.prompt.size()));
     return {{"bytes_per_token", bytes},
-            {"achieved_gb_s", between > 0 ? json(bytes * double(g.timings.inter_token_ms.size()) / between / 1e9) : json()},
+            {"achieved_gb_s",
+             between > 0 ? json(bytes * double(g.timings.inter_token_ms.size()) / between / 1e9)
+                         : json()},
             {"peak_gb_s", nullptr},
             {"flops", flops},
             {"achieved_tflop_s", flops / g.timings.prefill_s / 1e12},
@@ -144,8 +153,8 @@ json roofline_json(const Engine& engine, const Request& request, const Generatio
 
 }  // namespace
 
-json make_report(Engine& engine, const ReportContext& context, const Request& request, const Generation& g,
-                 const std::string& text) {
+json make_report(Engine& engine, const ReportContext& context, const Request& request,
+                 const Generation& g, const std::string& text) {
     const std::vector<json> ranks = gather(engine, rank_json(engine, context, g));
     const PlanInput& plan = engine.plan();
     if (engine.rank().comm.rank() != 0)
@@ -163,10 +172,14 @@ json make_report(Engine& engine, const ReportContext& context, const Request& re
     report["version"] = CAKE_VERSION;
     report["command"] = context.command;
     report["config"] = to_json(resolved(engine, context.config));
-    report["model"] = {{"path", context.config.model.path}, {"architecture", m.architecture},
-                       {"layers", m.n_layers},              {"heads", m.n_heads},
-                       {"kv_heads", m.n_kv_heads},          {"head_dim", m.d_head},
-                       {"vocab", m.vocab},                  {"dtype", name(plan.weights)},
+    report["model"] = {{"path", context.config.model.path},
+                       {"architecture", m.architecture},
+                       {"layers", m.n_layers},
+                       {"heads", m.n_heads},
+                       {"kv_heads", m.n_kv_heads},
+                       {"head_dim", m.d_head},
+                       {"vocab", m.vocab},
+                       {"dtype", name(plan.weights)},
                        {"parameters", m.parameters()}};
     report["machine"] = {{"ranks", plan.ranks},
                          {"hosts", hosts},
@@ -219,16 +232,19 @@ std::string budget_table(const json& report) {
     int most = 1;
     for (const json& l : request["layers"])
         most = std::max(most, l["kept"].get<int>());
-    std::string out = fmt::format("{:>5}  {:>10}  {:>10}  {:>10}  {:>7}  {:>7}\n", "layer", "entropy", "variance",
-                                  "preference", "budget", "kept");
-    auto number = [](const json& x) { return x.is_null() ? std::string("-") : fmt::format("{:.4g}", x.get<double>()); };
+    std::string out = fmt::format("{:>5}  {:>10}  {:>10}  {:>10}  {:>7}  {:>7}\n", "layer",
+                                  "entropy", "variance", "preference", "budget", "kept");
+    auto number = [](const json& x) {
+        return x.is_null() ? std::string("-") : fmt::format("{:.4g}", x.get<double>());
+    };
     for (const json& l : request["layers"]) {
         const int kept = l["kept"];
         std::string bar;
         for (int i = 0; i < (kept * 40 + most - 1) / most; ++i)
             bar += "█";
-        out += fmt::format("{:>5}  {:>10}  {:>10}  {:>10}  {:>7}  {:>7}  {}\n", l["layer"].get<int>(), number(l["entropy"]),
-                           number(l["variance"]), number(l["preference"]), l["budget"].get<int>(), kept, bar);
+        out += fmt::format("{:>5}  {:>10}  {:>10}  {:>10}  {:>7}  {:>7}  {}\n",
+                           l["layer"].get<int>(), number(l["entropy"]), number(l["variance"]),
+                           number(l["preference"]), l["budget"].get<int>(), kept, bar);
     }
     const int prompt = request["prompt_tokens"];
     double kept_bytes = 0, full = 0, peak = 0;
@@ -238,13 +254,16 @@ std::string budget_table(const json& report) {
     }
     for (const json& b : report["memory"]["kv_peak_bytes"])
         peak += b.get<double>();
-    out += fmt::format("KV kept {} of {} ({:.1f} %), peak with one uncut layer {}\n", human_bytes(kept_bytes),
-                       human_bytes(full), 100 * kept_bytes / full, human_bytes(peak));
+    out += fmt::format("KV kept {} of {} ({:.1f} %), peak with one uncut layer {}\n",
+                       human_bytes(kept_bytes), human_bytes(full), 100 * kept_bytes / full,
+                       human_bytes(peak));
     const json& t = request["timings"];
-    out += fmt::format("prefill {} tokens, {:.1f} tokens/s; decode {} tokens, {} tokens/s\n",
-                       prompt, t["prefill_tokens_per_s"].get<double>(),
-                       request["output_tokens"].get<int>(),
-                       t["decode_tokens_per_s"].is_null() ? "-" : fmt::format("{:.1f}", t["decode_tokens_per_s"].get<double>()));
+    out +=
+        fmt::format("prefill {} tokens, {:.1f} tokens/s; decode {} tokens, {} tokens/s\n", prompt,
+                    t["prefill_tokens_per_s"].get<double>(), request["output_tokens"].get<int>(),
+                    t["decode_tokens_per_s"].is_null()
+                        ? "-"
+                        : fmt::format("{:.1f}", t["decode_tokens_per_s"].get<double>()));
     return out;
 }
 

@@ -1,8 +1,9 @@
 // The report of a run (docs/interface.md): every key is there, null where it was not measured.
 #pragma once
 
-#include <nlohmann/json.hpp>
 #include <string>
+
+#include <nlohmann/json.hpp>
 
 #include "config/run_config.h"
 #include "engine/engine.h"
@@ -13,8 +14,8 @@ namespace cake {
 struct ReportContext {
     const RunConfig& config;
     std::string command;
-    std::string host;      // of this rank
-    int threads = 1;       // per rank
+    std::string host;  // of this rank
+    int threads = 1;   // per rank
 };
 
 // Collective: every rank passes its own generation; the result is whole on rank 0 and null elsewhere.

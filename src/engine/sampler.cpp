@@ -19,8 +19,9 @@ TokenId Sampler::sample(std::span<const float> logits) {
     for (std::size_t i = 0; i < weight.size(); ++i)
         sum += weight[i] = std::exp((double(logits[i]) - double(*best)) / sampling_.temperature);
     if (sampling_.top_p < 1) {
-        std::stable_sort(ids.begin(), ids.end(),
-                         [&](TokenId a, TokenId b) { return weight[std::size_t(a)] > weight[std::size_t(b)]; });
+        std::stable_sort(ids.begin(), ids.end(), [&](TokenId a, TokenId b) {
+            return weight[std::size_t(a)] > weight[std::size_t(b)];
+        });
         double reached = 0;
         std::size_t n = 0;
         while (n < ids.size() && reached < sampling_.top_p * sum)

@@ -20,7 +20,8 @@ void all_reduce(const Rank& rank, View data) {
 // [n, (n_q + 2 n_kv) d_head] into [n, n_q d_head]. Each half ends in a sum over ranks: a rank has computed the part
 // of its own heads, or of its own MLP columns.
 template <typename Attend>
-void block(const Rank& rank, const Model& model, const LayerWeights& w, View x, Workspace& ws, Attend attend) {
+void block(const Rank& rank, const Model& model, const LayerWeights& w, View x, Workspace& ws,
+           Attend attend) {
     const std::int64_t n = x.dim(0);
     const float eps = model.config.rms_eps;
     View normed = ws.normed.view().rows(0, n);
@@ -30,15 +31,15 @@ void block(const Rank& rank, const Model& model, const LayerWeights& w, View x, 
     View gate_up = ws.gate_up.view().rows(0, n);
     View act = ws.act.view().rows(0, n);
 
-    rank.dev.rms_norm(rank.stream, x, w.attn_norm, eps, normed);           // [n, d_model]
-    linear(rank, normed, w.qkv, w.qkv_bias, qkv);                          // [n, (n_q + 2 n_kv) d_head]
-    attend(qkv, attn);                                                     // [n, n_q d_head]
-    linear(rank, attn, w.out, {}, delta);                                  // [n, d_model]
+    rank.dev.rms_norm(rank.stream, x, w.attn_norm, eps, normed);  // [n, d_model]
+    linear(rank, normed, w.qkv, w.qkv_bias, qkv);                 // [n, (n_q + 2 n_kv) d_head]
+    attend(qkv, attn);                                            // [n, n_q d_head]
+    linear(rank, attn, w.out, {}, delta);                         // [n, d_model]
     all_reduce(rank, delta);
-    rank.dev.add_rms_norm(rank.stream, x, delta, w.mlp_norm, eps, normed); // [n, d_model]
-    linear(rank, normed, w.gate_up, {}, gate_up);                          // [n, 2 ff]
-    rank.dev.silu_mul(rank.stream, gate_up, act);                          // [n, ff]
-    linear(rank, act, w.down, {}, delta);                                  // [n, d_model]
+    rank.dev.add_rms_norm(rank.stream, x, delta, w.mlp_norm, eps, normed);  // [n, d_model]
+    linear(rank, normed, w.gate_up, {}, gate_up);                           // [n, 2 ff]
+    rank.dev.silu_mul(rank.stream, gate_up, act);                           // [n, ff]
+    linear(rank, act, w.down, {}, delta);                                   // [n, d_model]
     all_reduce(rank, delta);
     rank.dev.add(rank.stream, x, delta);
 }
@@ -55,22 +56,25 @@ View embed(const Rank& rank, const Model& model, std::span<const TokenId> ids, W
     return x;
 }
 
-LayerKv forward_layer(const Rank& rank, const Model& model, int l, View x, Workspace& ws, const OnQueries& on_queries,
-                      const OnTokens& on_tokens) {
+LayerKv forward_layer(const Rank& rank, const Model& model, int l, View x, Workspace& ws,
+                      const OnQueries& on_queries, const OnTokens& on_tokens) {
     const Shard& shard = model.shard;
     const std::int64_t S = x.dim(0), d = model.config.d_head;
-    LayerKv kv{ws.k.view().reshaped({shard.n_kv(), S, d}), ws.v.view().reshaped({shard.n_kv(), S, d})};
+    LayerKv kv{ws.k.view().reshaped({shard.n_kv(), S, d}),
+               ws.v.view().reshaped({shard.n_kv(), S, d})};
 
     // Attention of a chunk needs keys of this layer up to its own end only, so each chunk passes through the whole
     // block; what a block needs beside x and K, V is of a chunk's size.
     for (std::int64_t first = 0; first < S; first += ws.size.chunk) {
         const std::int64_t n = std::min<std::int64_t>(ws.size.chunk, S - first);
         View q = ws.q.view().rows(0, n);  // [n, n_q, d_head]
-        block(rank, model, model.layers[std::size_t(l)], x.rows(first, n), ws, [&](View qkv, View attn) {
-            auto t = rank.time(Phase::Attention);
-            rank.dev.rope_split(rank.stream, qkv, model.inv_freq, model.rope_scale(), first, q, kv.k, kv.v);
-            rank.dev.attention(rank.stream, q, kv.k, kv.v, first, attn.reshaped(q.shape()));
-        });
+        block(rank, model, model.layers[std::size_t(l)], x.rows(first, n), ws,
+              [&](View qkv, View attn) {
+                  auto t = rank.time(Phase::Attention);
+                  rank.dev.rope_split(rank.stream, qkv, model.inv_freq, model.rope_scale(), first,
+                                      q, kv.k, kv.v);
+                  rank.dev.attention(rank.stream, q, kv.k, kv.v, first, attn.reshaped(q.shape()));
+              });
         on_queries(q, int(first));
         if (on_tokens)
             on_tokens(int(first + n));
@@ -78,8 +82,8 @@ LayerKv forward_layer(const Rank& rank, const Model& model, int l, View x, Works
     return kv;
 }
 
-void decode_layer(const Rank& rank, const Model& model, int l, View x, const PagedBatch& kv, const RaggedRows& probs,
-                  Workspace& ws) {
+void decode_layer(const Rank& rank, const Model& model, int l, View x, const PagedBatch& kv,
+                  const RaggedRows& probs, Workspace& ws) {
     View q = ws.q.view().rows(0, x.dim(0));  // [batch, n_q, d_head]
     block(rank, model, model.layers[std::size_t(l)], x, ws, [&](View qkv, View attn) {
         auto t = rank.time(Phase::Attention);
@@ -93,7 +97,7 @@ Tensor lm_head(const Rank& rank, const Model& model, View x, Workspace& ws) {
     const std::int64_t n = x.dim(0);
     const int ranks = rank.comm.size();
     View normed = ws.normed.view().rows(0, n);
-    View logits = ws.logits.view().rows(0, n);                        // [n, vocab/R]
+    View logits = ws.logits.view().rows(0, n);                          // [n, vocab/R]
     View gathered = ws.all_logits.view().reshaped({n * config.vocab});  // R parts of [n, vocab/R]
 
     rank.dev.rms_norm(rank.stream, x, model.final_norm, config.rms_eps, normed);
@@ -117,7 +121,8 @@ Tensor lm_head(const Rank& rank, const Model& model, View x, Workspace& ws) {
     for (int r = 0; r < ranks; ++r) {
         const Range run = even_run(config.vocab, ranks, r);
         for (std::int64_t i = 0; i < n; ++i, from += run.size())
-            std::memcpy(out.view().row(i).as<float>() + run.begin, from, std::size_t(run.size()) * sizeof(float));
+            std::memcpy(out.view().row(i).as<float>() + run.begin, from,
+                        std::size_t(run.size()) * sizeof(float));
     }
     return out;
 }

@@ -26,13 +26,13 @@ View embed(const Rank& rank, const Model& model, std::span<const TokenId> ids, W
 
 // Passes the whole prompt x [S, d_model] through layer l, chunk by chunk, in place. The result lies in the scratch of
 // the workspace and is overwritten by the next layer.
-LayerKv forward_layer(const Rank& rank, const Model& model, int l, View x, Workspace& ws, const OnQueries& on_queries,
-                      const OnTokens& on_tokens = {});
+LayerKv forward_layer(const Rank& rank, const Model& model, int l, View x, Workspace& ws,
+                      const OnQueries& on_queries, const OnTokens& on_tokens = {});
 
 // Passes one token of each sequence, x [batch, d_model], through layer l, in place; keys and values join the cache.
 // Softmax rows are left in probs where it wants them.
-void decode_layer(const Rank& rank, const Model& model, int l, View x, const PagedBatch& kv, const RaggedRows& probs,
-                  Workspace& ws);
+void decode_layer(const Rank& rank, const Model& model, int l, View x, const PagedBatch& kv,
+                  const RaggedRows& probs, Workspace& ws);
 
 // Logits of rows x [n, d_model]: host memory, F32 [n, vocab], equal on all ranks.
 Tensor lm_head(const Rank& rank, const Model& model, View x, Workspace& ws);

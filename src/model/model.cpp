@@ -70,8 +70,10 @@ struct Expected {
 };
 
 std::vector<Expected> expected_tensors(const ModelConfig& c) {
-    const std::int64_t d = c.d_model, q = std::int64_t(c.n_heads) * c.d_head, kv = std::int64_t(c.n_kv_heads) * c.d_head;
-    std::vector<Expected> out{{"model.embed_tokens.weight", {c.vocab, d}}, {"model.norm.weight", {d}}};
+    const std::int64_t d = c.d_model, q = std::int64_t(c.n_heads) * c.d_head,
+                       kv = std::int64_t(c.n_kv_heads) * c.d_head;
+    std::vector<Expected> out{{"model.embed_tokens.weight", {c.vocab, d}},
+                              {"model.norm.weight", {d}}};
     if (!c.tied_head)
         out.push_back({"lm_head.weight", {c.vocab, d}});
     for (int l = 0; l < c.n_layers; ++l) {
@@ -98,10 +100,11 @@ void check_tensors(const Checkpoint& checkpoint, const ModelConfig& config) {
     for (const Expected& e : expected_tensors(config)) {
         const TensorInfo* found = checkpoint.find(e.name);
         if (!found)
-            throw usage_error("{}: tensor {} is missing; is this the whole model?", checkpoint.path(), e.name);
+            throw usage_error("{}: tensor {} is missing; is this the whole model?",
+                              checkpoint.path(), e.name);
         if (!(found->shape == e.shape))
-            throw usage_error("{}: tensor {} is {}, the configuration says {}", found->file, e.name, found->shape.str(),
-                              e.shape.str());
+            throw usage_error("{}: tensor {} is {}, the configuration says {}", found->file, e.name,
+                              found->shape.str(), e.shape.str());
     }
 }
 
@@ -123,7 +126,8 @@ LayerWeights load_layer(Loader& load, const ModelConfig& c, const Shard& s, int 
                                   {p + "self_attn.v_proj.bias", kv, one}});
     w.out = load.matrix({{p + "self_attn.o_proj.weight", all, q}});
     w.mlp_norm = load.vector({{p + "post_attention_layernorm.weight", all, one}});
-    w.gate_up = load.matrix({{p + "mlp.gate_proj.weight", s.ff, all}, {p + "mlp.up_proj.weight", s.ff, all}});
+    w.gate_up = load.matrix(
+        {{p + "mlp.gate_proj.weight", s.ff, all}, {p + "mlp.up_proj.weight", s.ff, all}});
     w.down = load.matrix({{p + "mlp.down_proj.weight", all, s.ff}});
     return w;
 }
@@ -133,8 +137,8 @@ LayerWeights load_layer(Loader& load, const ModelConfig& c, const Shard& s, int 
 std::size_t Model::weight_bytes() const {
     std::size_t sum = embedding.bytes() + final_norm.bytes() + head.bytes() + inv_freq.bytes();
     for (const LayerWeights& w : layers)
-        sum += w.attn_norm.bytes() + w.qkv.bytes() + w.qkv_bias.bytes() + w.out.bytes() + w.mlp_norm.bytes() +
-               w.gate_up.bytes() + w.down.bytes();
+        sum += w.attn_norm.bytes() + w.qkv.bytes() + w.qkv_bias.bytes() + w.out.bytes() +
+               w.mlp_norm.bytes() + w.gate_up.bytes() + w.down.bytes();
     return sum;
 }
 
@@ -144,7 +148,8 @@ DType weight_dtype(const ModelConfig& config, const std::string& requested) {
     if (requested == "bf16")
         return DType::BF16;
     if (requested != "auto")
-        throw usage_error("model.dtype {} is not supported on this backend: auto, f32 or bf16", requested);
+        throw usage_error("model.dtype {} is not supported on this backend: auto, f32 or bf16",
+                          requested);
     return config.dtype == DType::BF16 ? DType::BF16 : DType::F32;
 }
 
@@ -158,8 +163,8 @@ std::size_t model_bytes(const ModelConfig& c, const Shard& s, DType dtype) {
            bytes_of(DType::F32, c.n_layers * layer_f32 + d + c.d_head / 2);
 }
 
-Model load_model(Backend& dev, const Checkpoint& checkpoint, const ModelConfig& config, const Shard& shard, DType dtype,
-                 const std::function<void(int)>& progress) {
+Model load_model(Backend& dev, const Checkpoint& checkpoint, const ModelConfig& config,
+                 const Shard& shard, DType dtype, const std::function<void(int)>& progress) {
     check_tensors(checkpoint, config);
     Loader load(dev, checkpoint, dtype);
     const Range all{0, config.d_model};

@@ -46,7 +46,7 @@ std::size_t model_bytes(const ModelConfig& config, const Shard& shard, DType dty
 
 // Reads this rank's slices. Checks names and shapes against the configuration before anything large is read: usage
 // errors name file and tensor. `progress` is called with the layers read so far.
-Model load_model(Backend& dev, const Checkpoint& checkpoint, const ModelConfig& config, const Shard& shard, DType dtype,
-                 const std::function<void(int)>& progress = {});
+Model load_model(Backend& dev, const Checkpoint& checkpoint, const ModelConfig& config,
+                 const Shard& shard, DType dtype, const std::function<void(int)>& progress = {});
 
 }  // namespace cake

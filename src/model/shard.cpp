@@ -17,7 +17,9 @@ double attention_work(const ModelConfig& m, double n_q, double n_kv) {
     return projections + 2 * n_q * m.d_head * balance_tokens;
 }
 
-Range kv_run(const ModelConfig& m, int ranks, int rank) { return even_run(m.n_kv_heads, ranks, rank); }
+Range kv_run(const ModelConfig& m, int ranks, int rank) {
+    return even_run(m.n_kv_heads, ranks, rank);
+}
 
 // Borders of the MLP columns, [ranks + 1], in units that keep vector loads and quantised blocks whole where there
 // are enough of them.
@@ -59,8 +61,9 @@ int max_ranks(const ModelConfig& model) { return model.n_kv_heads; }
 
 Shard shard_of(const ModelConfig& model, int ranks, int rank) {
     if (ranks > max_ranks(model))
-        throw usage_error("{} ranks are too many for this model, which has {} KV heads: start at most {}", ranks,
-                          model.n_kv_heads, max_ranks(model));
+        throw usage_error(
+            "{} ranks are too many for this model, which has {} KV heads: start at most {}", ranks,
+            model.n_kv_heads, max_ranks(model));
     Shard s;
     s.rank = rank;
     s.ranks = ranks;

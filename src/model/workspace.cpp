@@ -47,12 +47,15 @@ std::vector<Row> table(const ModelConfig& m, const Shard& s, const WorkspaceSize
 
 }  // namespace
 
-Workspace::Workspace(Backend& dev, const ModelConfig& model, const Shard& shard, const WorkspaceSize& z) : size(z) {
+Workspace::Workspace(Backend& dev, const ModelConfig& model, const Shard& shard,
+                     const WorkspaceSize& z)
+    : size(z) {
     for (const Row& row : table(model, shard, z))
         this->*row.tensor = dev.tensor(row.dtype, row.shape);
 }
 
-WorkspaceBytes workspace_bytes(const ModelConfig& model, const Shard& shard, const WorkspaceSize& size) {
+WorkspaceBytes workspace_bytes(const ModelConfig& model, const Shard& shard,
+                               const WorkspaceSize& size) {
     WorkspaceBytes out;
     for (const Row& row : table(model, shard, size))
         out.*row.part += bytes_of(row.dtype, row.shape.elements());

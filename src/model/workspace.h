@@ -11,11 +11,12 @@ namespace cake {
 
 // What sizes a workspace.
 struct WorkspaceSize {
-    int prompt = 1;      // longest prompt, tokens
-    int chunk = 1;       // tokens of a prompt that pass through a block at a time
-    int batch = 1;       // sequences that decode together
-    int window = 0;      // largest observation window, 0: nothing observes
-    std::int64_t decode_rows = 0;  // floats of one query head's probability rows, over all layers and sequences
+    int prompt = 1;  // longest prompt, tokens
+    int chunk = 1;   // tokens of a prompt that pass through a block at a time
+    int batch = 1;   // sequences that decode together
+    int window = 0;  // largest observation window, 0: nothing observes
+    std::int64_t decode_rows =
+        0;  // floats of one query head's probability rows, over all layers and sequences
     DType cache_dtype = DType::F32;
 };
 
@@ -32,7 +33,7 @@ struct Workspace {
     Tensor gate_up;  // [n, 2 ff]
     Tensor act;      // [n, ff]
     // The one uncut layer.
-    Tensor k, v;     // [n_kv, S, d_head] cache dtype
+    Tensor k, v;  // [n_kv, S, d_head] cache dtype
     // Observation.
     Tensor q_window;     // [window, n_q, d_head]
     Tensor mean;         // [n_q, S]
@@ -49,7 +50,8 @@ struct Workspace {
     Tensor probs;          // [n_q, decode_rows]
     Tensor decode_scores;  // [n_kv, decode_rows]
 
-    Workspace(Backend& dev, const ModelConfig& model, const Shard& shard, const WorkspaceSize& size);
+    Workspace(Backend& dev, const ModelConfig& model, const Shard& shard,
+              const WorkspaceSize& size);
 };
 
 // Bytes by part, as reports and `plan` name them. Made by the same table that allocates.
@@ -59,6 +61,7 @@ struct WorkspaceBytes {
     std::size_t logits = 0;
     std::size_t other = 0;
 };
-WorkspaceBytes workspace_bytes(const ModelConfig& model, const Shard& shard, const WorkspaceSize& size);
+WorkspaceBytes workspace_bytes(const ModelConfig& model, const Shard& shard,
+                               const WorkspaceSize& size);
 
 }  // namespace cake

@@ -5,7 +5,9 @@
 namespace cake {
 
 Cascade::Cascade(const Policy& policy, int n_layers, int n_tokens)
-    : policy_(policy), n_layers_(n_layers), evicts_(policy.evicts(n_tokens)),
+    : policy_(policy),
+      n_layers_(n_layers),
+      evicts_(policy.evicts(n_tokens)),
       window_(evicts_ ? policy.window : n_tokens),
       total_{std::int64_t(policy.prefix_budget()) * n_layers, n_tokens - window_} {}
 
@@ -27,7 +29,8 @@ std::vector<int> Cascade::stage_budgets() const {
     const bool last = int(kept_.size()) == n_layers_;
     if (policy_.rounding == Rounding::Exact)
         return last ? share_final(preference_, total_, kept_) : share_stage(preference_, total_);
-    std::vector<int> b = adjust_budgets_official(real_budgets_official(preference_, total_.total), total_);
+    std::vector<int> b =
+        adjust_budgets_official(real_budgets_official(preference_, total_.total), total_);
     for (int& x : b)
         x = std::clamp(x, 0, total_.cap);
     return b;

@@ -23,8 +23,9 @@ void Observer::observe(const Policy& policy, const LayerKv& kv) {
     auto t = rank_.time(Phase::Observe);
     const std::int64_t w = policy.window, n_q = ws_.q.shape()[1], n = n_tokens_ - w;
     const std::int64_t held = std::min(ws_.size.window, n_tokens_);
-    rank_.dev.window_moments(rank_.stream, ws_.q_window.view().rows(held - w, w), kv.k, n_tokens_, policy.stats,
-                             ws_.mean.view().reshaped({n_q, n}), ws_.variance.view().reshaped({n_q, n}), ws_.sums);
+    rank_.dev.window_moments(rank_.stream, ws_.q_window.view().rows(held - w, w), kv.k, n_tokens_,
+                             policy.stats, ws_.mean.view().reshaped({n_q, n}),
+                             ws_.variance.view().reshaped({n_q, n}), ws_.sums);
     observed_ = wanted;
 }
 
@@ -51,8 +52,9 @@ View Observer::scores(const Policy& policy, const LayerKv& kv) {
     auto t = rank_.time(Phase::Observe);
     View per_head = ws_.head_scores.view().reshaped({n_q, n});
     View score = ws_.scores.view().reshaped({n_kv, n});
-    rank_.dev.column_scores(rank_.stream, ws_.mean.view().reshaped({n_q, n}), ws_.variance.view().reshaped({n_q, n}),
-                            policy.score, float(policy.gamma), policy.pool, per_head);
+    rank_.dev.column_scores(rank_.stream, ws_.mean.view().reshaped({n_q, n}),
+                            ws_.variance.view().reshaped({n_q, n}), policy.score,
+                            float(policy.gamma), policy.pool, per_head);
     rank_.dev.group_mean(rank_.stream, per_head, float(n_q / n_kv), score);
     return score;
 }

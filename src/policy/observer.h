@@ -10,15 +10,16 @@ namespace cake {
 
 // What one layer's attention was like, over all query heads of all ranks.
 struct LayerPreference {
-    double entropy = 0;   // H, nats
-    double variance = 0;  // V
+    double entropy = 0;     // H, nats
+    double variance = 0;    // V
     double preference = 0;  // P = H^(1/tau1) * V^(1/tau2)
 };
 
 // One per layer. Buffers are the workspace's.
 class Observer {
 public:
-    Observer(const Rank& rank, int n_tokens, Workspace& ws) : rank_(rank), n_tokens_(n_tokens), ws_(ws) {}
+    Observer(const Rank& rank, int n_tokens, Workspace& ws)
+        : rank_(rank), n_tokens_(n_tokens), ws_(ws) {}
 
     // A chunk's queries [c, n_q, d_head], the first at position `first`: keeps those of the window, which may straddle
     // chunks.

@@ -28,7 +28,8 @@ using Names = std::vector<std::pair<std::string, Enum>>;
 
 // Sets `cell` from the configuration's word for it, where there is one.
 template <typename Enum>
-void set(Enum& cell, const std::optional<std::string>& word, const char* key, const Names<Enum>& names) {
+void set(Enum& cell, const std::optional<std::string>& word, const char* key,
+         const Names<Enum>& names) {
     if (!word)
         return;
     std::string known;
@@ -52,19 +53,24 @@ void check(const Policy& p) {
     if (p.keeps_everything())
         return;
     if (p.observe == Observe::Nothing)
-        throw usage_error("policy.observe is nothing, and a policy that evicts must score tokens: set it to window");
+        throw usage_error(
+            "policy.observe is nothing, and a policy that evicts must score tokens: set it to "
+            "window");
     if (p.window < 1)
         throw usage_error("policy.window is {}; at least one token must observe", p.window);
     if (p.observe == Observe::Window && p.score != ColumnScore::Mean && p.window < 2)
         throw usage_error("policy.window is {}; a variance needs at least 2", p.window);
     if (p.cache_size <= p.window)
-        throw usage_error("policy.cache_size is {}, which the window of {} tokens fills: take a larger cache size or a "
-                          "smaller window",
-                          p.cache_size, p.window);
+        throw usage_error(
+            "policy.cache_size is {}, which the window of {} tokens fills: take a larger cache "
+            "size or a "
+            "smaller window",
+            p.cache_size, p.window);
     if (p.pool < 1 || p.pool % 2 == 0)
         throw usage_error("policy.pool is {}; it must be odd and at least 1", p.pool);
     if (!(p.tau1 > 0) || !(p.tau2 > 0))
-        throw usage_error("policy.tau1 is {}, policy.tau2 {}; both must be above 0", p.tau1, p.tau2);
+        throw usage_error("policy.tau1 is {}, policy.tau2 {}; both must be above 0", p.tau1,
+                          p.tau2);
 }
 
 // The configuration's words for the cells.
@@ -73,15 +79,19 @@ const Names<ColumnScore> score_names{{"mean", ColumnScore::Mean},
                                      {"variance", ColumnScore::Variance},
                                      {"mean+variance", ColumnScore::MeanPlusVariance},
                                      {"product", ColumnScore::Product}};
-const Names<Share> share_names{
-    {"everything", Share::Everything}, {"uniform", Share::Uniform}, {"preference", Share::Preference}};
+const Names<Share> share_names{{"everything", Share::Everything},
+                               {"uniform", Share::Uniform},
+                               {"preference", Share::Preference}};
 const Names<Rounding> rounding_names{{"exact", Rounding::Exact}, {"official", Rounding::Official}};
-const Names<DecodeEvict> decode_names{
-    {"none", DecodeEvict::None}, {"position", DecodeEvict::Position}, {"official", DecodeEvict::Official}};
+const Names<DecodeEvict> decode_names{{"none", DecodeEvict::None},
+                                      {"position", DecodeEvict::Position},
+                                      {"official", DecodeEvict::Official}};
 
 template <typename Enum>
 std::string word(Enum value, const Names<Enum>& names) {
-    return std::find_if(names.begin(), names.end(), [&](const auto& n) { return n.second == value; })->first;
+    return std::find_if(names.begin(), names.end(),
+                        [&](const auto& n) { return n.second == value; })
+        ->first;
 }
 
 }  // namespace
@@ -94,9 +104,11 @@ std::vector<std::string> policy_names() {
 }
 
 Policy make_policy(const PolicyConfig& c, const ModelConfig& model) {
-    const auto row = std::find_if(table().begin(), table().end(), [&](const Policy& p) { return p.name == c.name; });
+    const auto row = std::find_if(table().begin(), table().end(),
+                                  [&](const Policy& p) { return p.name == c.name; });
     if (row == table().end())
-        throw usage_error("policy {} is unknown; there are: {}", c.name, fmt::join(policy_names(), ", "));
+        throw usage_error("policy {} is unknown; there are: {}", c.name,
+                          fmt::join(policy_names(), ", "));
     Policy p = *row;
     set(p.observe, c.observe, "observe", observe_names);
     set(p.score, c.score, "score", score_names);

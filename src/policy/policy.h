@@ -23,17 +23,19 @@ struct Policy {
     Share share = Share::Everything;
     Rounding rounding = Rounding::Exact;
     DecodeEvict decode = DecodeEvict::None;
-    bool cascade = true;      // cut after every layer, else once after the last
-    int cache_size = 0;       // C: tokens per layer and KV head on average, window included; 0: no limit
-    int window = 0;           // w: the last tokens, which observe and are never evicted
-    int pool = 1;             // width of the average pool over positions, odd
+    bool cascade = true;  // cut after every layer, else once after the last
+    int cache_size = 0;  // C: tokens per layer and KV head on average, window included; 0: no limit
+    int window = 0;      // w: the last tokens, which observe and are never evicted
+    int pool = 1;        // width of the average pool over positions, odd
     double tau1 = 1, tau2 = 1;  // preference = H^(1/tau1) * V^(1/tau2)
-    double gamma = 0;         // weight of the variance in a token's score
-    DType stats = DType::F32;  // probabilities are rounded to this before the statistics
+    double gamma = 0;           // weight of the variance in a token's score
+    DType stats = DType::F32;   // probabilities are rounded to this before the statistics
 
     bool keeps_everything() const { return share == Share::Everything; }
     // The official rule: a prompt that hardly exceeds the cache stays whole.
-    bool evicts(int n_tokens) const { return !keeps_everything() && n_tokens > cache_size + window; }
+    bool evicts(int n_tokens) const {
+        return !keeps_everything() && n_tokens > cache_size + window;
+    }
     int prefix_budget() const { return cache_size - window; }  // C - w
 };
 

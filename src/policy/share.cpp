@@ -17,7 +17,8 @@ double snapped(double x) {
 std::vector<std::size_t> by_preference(std::span<const double> preference) {
     std::vector<std::size_t> order(preference.size());
     std::iota(order.begin(), order.end(), 0);
-    std::stable_sort(order.begin(), order.end(), [&](auto a, auto b) { return preference[a] > preference[b]; });
+    std::stable_sort(order.begin(), order.end(),
+                     [&](auto a, auto b) { return preference[a] > preference[b]; });
     return order;
 }
 
@@ -61,7 +62,8 @@ std::vector<int> share_stage(std::span<const double> preference, const ShareTota
     return out;
 }
 
-std::vector<int> share_final(std::span<const double> preference, const ShareTotal& t, std::span<const int> at_most) {
+std::vector<int> share_final(std::span<const double> preference, const ShareTotal& t,
+                             std::span<const int> at_most) {
     const std::vector<double> real = water_fill(preference, t);
     std::vector<int> limit(real.size(), t.cap);
     if (!at_most.empty())
@@ -97,7 +99,8 @@ std::vector<double> real_budgets_official(std::span<const double> preference, st
         sum += double(float(p));
     std::vector<double> out;
     for (double p : preference)  // all zero, where the official code divides by zero: evenly
-        out.push_back(sum > 0 ? double(float(p)) / sum * double(total) : double(total) / double(preference.size()));
+        out.push_back(sum > 0 ? double(float(p)) / sum * double(total)
+                              : double(total) / double(preference.size()));
     return out;
 }
 

@@ -22,7 +22,8 @@ std::vector<int> share_stage(std::span<const double> preference, const ShareTota
 
 // All layers seen: rounded down, what is left by largest remainder (ties to the lower layer), never above `at_most`
 // (budgets of the stage before; empty: no limit). The sum is min(T, L K).
-std::vector<int> share_final(std::span<const double> preference, const ShareTotal& t, std::span<const int> at_most = {});
+std::vector<int> share_final(std::span<const double> preference, const ShareTotal& t,
+                             std::span<const int> at_most = {});
 
 // The official code's adjust_budgets on real budgets, spread by spread; results may exceed the cap.
 std::vector<int> adjust_budgets_official(std::span<const double> real, const ShareTotal& t);

@@ -1,8 +1,8 @@
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
-
 #include <numeric>
 #include <random>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
 
 #include "cache/page_pool.h"
 #include "cache/sequence_cache.h"
@@ -51,7 +51,8 @@ TEST_F(Cache, TruncationDropsTheWorstAndHandsBackTailPages) {
     EXPECT_EQ(pool.in_use(), 1);
     EXPECT_EQ(pool.high_water(), 2);
     cache.order(*dev, stream, DecodeOrder::Position);
-    EXPECT_THAT(cache.positions(*dev, stream, 0), ElementsAre(ElementsAre(5, 17, 18, 19), ElementsAre(0, 17, 18, 19)));
+    EXPECT_THAT(cache.positions(*dev, stream, 0),
+                ElementsAre(ElementsAre(5, 17, 18, 19), ElementsAre(0, 17, 18, 19)));
     cache.truncate(0, 0);
     EXPECT_EQ(cache.length(0), 3) << "the window stays";
 }

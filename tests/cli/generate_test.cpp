@@ -1,11 +1,11 @@
 // The program as its users run it: results, reports, and what it says when something is wrong.
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
-
 #include <chrono>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
 
 #include "io/json_file.h"
 #include "support/golden.h"
@@ -19,8 +19,9 @@ using testing::StartsWith;
 
 class Generate : public testing::Test {
 protected:
-    std::filesystem::path folder = std::filesystem::path(testing::TempDir()) /
-                                   ("cake_" + std::string(testing::UnitTest::GetInstance()->current_test_info()->name()));
+    std::filesystem::path folder =
+        std::filesystem::path(testing::TempDir()) /
+        ("cake_" + std::string(testing::UnitTest::GetInstance()->current_test_info()->name()));
     std::string model = golden_path("tiny-llama") + "/model";
 
     void SetUp() override {
@@ -32,13 +33,27 @@ protected:
     std::string file(const std::string& name) const { return (folder / name).string(); }
 
     std::vector<std::string> generate(const std::string& name, std::vector<std::string> more = {}) {
-        std::vector<std::string> args{"generate",          "--model",        model,
-                                      "--prompt-tokens",   file("prompt.json"), "--max-new-tokens",
-                                      "32",                "--cache-size",   "96",
-                                      "--window",          "16",             "--tau1",
-                                      "1.6",               "--tau2",         "0.6",
-                                      "--rounding",        "official",       "--check",
-                                      "--report",          file(name + ".json"), "--dump-kept",
+        std::vector<std::string> args{"generate",
+                                      "--model",
+                                      model,
+                                      "--prompt-tokens",
+                                      file("prompt.json"),
+                                      "--max-new-tokens",
+                                      "32",
+                                      "--cache-size",
+                                      "96",
+                                      "--window",
+                                      "16",
+                                      "--tau1",
+                                      "1.6",
+                                      "--tau2",
+                                      "0.6",
+                                      "--rounding",
+                                      "official",
+                                      "--check",
+                                      "--report",
+                                      file(name + ".json"),
+                                      "--dump-kept",
                                       file(name + ".kept.json")};
         args.insert(args.end(), more.begin(), more.end());
         return args;
@@ -73,8 +88,10 @@ TEST_F(Generate, GeneratesTheTokensOfTheOfficialCodeAndReportsIt) {
         EXPECT_EQ(request["layers"][l]["digest"].size(), 4u);
         EXPECT_EQ(request["layers"][l]["digest"][0].get<std::string>().size(), 16u);
     }
-    const auto kept = read_json_file(file("one.kept.json"))["requests"][0]["layers"].get<Positions>();
-    const auto official = split_positions(capture.i32("prefill_positions"), capture.i32("prefill_len"), 4);
+    const auto kept =
+        read_json_file(file("one.kept.json"))["requests"][0]["layers"].get<Positions>();
+    const auto official =
+        split_positions(capture.i32("prefill_positions"), capture.i32("prefill_len"), 4);
     EXPECT_EQ(difference(official, kept).different, 0);
 }
 
@@ -86,24 +103,26 @@ TEST_F(Generate, ReportsEveryKeyOfItsContract) {
             EXPECT_TRUE(object.contains(key)) << key;
     };
     EXPECT_EQ(report["schema"], "cake.report/1");
-    expect_keys(report, {"version", "command", "config", "model", "machine", "requests", "memory", "time", "traffic",
-                         "roofline"});
-    expect_keys(report["model"], {"path", "architecture", "layers", "heads", "kv_heads", "head_dim", "vocab", "dtype",
-                                  "parameters"});
+    expect_keys(report, {"version", "command", "config", "model", "machine", "requests", "memory",
+                         "time", "traffic", "roofline"});
+    expect_keys(report["model"], {"path", "architecture", "layers", "heads", "kv_heads", "head_dim",
+                                  "vocab", "dtype", "parameters"});
     expect_keys(report["machine"], {"ranks", "hosts", "backend", "device", "threads"});
-    expect_keys(report["requests"][0], {"id", "prompt_tokens", "output_tokens", "tokens", "text", "finish_reason",
-                                        "evicted", "layers", "timings"});
-    expect_keys(report["requests"][0]["layers"][0], {"layer", "entropy", "variance", "preference", "budget", "kept",
-                                                     "bytes", "digest"});
-    expect_keys(report["requests"][0]["timings"], {"prefill_s", "decode_s", "ttft_s", "prefill_tokens_per_s",
-                                                   "decode_tokens_per_s", "inter_token_ms"});
-    expect_keys(report["memory"], {"weights_bytes", "kv_peak_bytes", "kv_full_bytes", "workspace_bytes",
-                                   "peak_rss_bytes", "device_peak_bytes"});
+    expect_keys(report["requests"][0], {"id", "prompt_tokens", "output_tokens", "tokens", "text",
+                                        "finish_reason", "evicted", "layers", "timings"});
+    expect_keys(report["requests"][0]["layers"][0], {"layer", "entropy", "variance", "preference",
+                                                     "budget", "kept", "bytes", "digest"});
+    expect_keys(report["requests"][0]["timings"],
+                {"prefill_s", "decode_s", "ttft_s", "prefill_tokens_per_s", "decode_tokens_per_s",
+                 "inter_token_ms"});
+    expect_keys(report["memory"], {"weights_bytes", "kv_peak_bytes", "kv_full_bytes",
+                                   "workspace_bytes", "peak_rss_bytes", "device_peak_bytes"});
     for (const char* part : {"prefill", "decode"})
-        expect_keys(report["time"][part], {"linear_s", "attention_s", "observe_s", "evict_s", "all_reduce_s", "other_s"});
+        expect_keys(report["time"][part],
+                    {"linear_s", "attention_s", "observe_s", "evict_s", "all_reduce_s", "other_s"});
     expect_keys(report["traffic"], {"all_reduce_calls", "all_reduce_bytes", "statistics_bytes"});
-    expect_keys(report["roofline"], {"bytes_per_token", "achieved_gb_s", "peak_gb_s", "flops", "achieved_tflop_s",
-                                     "peak_tflop_s"});
+    expect_keys(report["roofline"], {"bytes_per_token", "achieved_gb_s", "peak_gb_s", "flops",
+                                     "achieved_tflop_s", "peak_tflop_s"});
     EXPECT_EQ(report["config"]["policy"]["tau1"], 1.6);
     EXPECT_EQ(report["config"]["policy"]["gamma"], 200) << "what the policy's row says is resolved";
 }
@@ -123,8 +142,16 @@ TEST_F(Generate, GivesTheSameOnEveryNumberOfRanksAndDiffShowsIt) {
     EXPECT_EQ(d.exit_code, 1);
     EXPECT_THAT(d.out, HasSubstr("request 0, layer 0: budgets"));
     EXPECT_THAT(d.out, HasSubstr("kept tokens differ"));
-    const std::vector<std::string> tolerant{"diff", file("one.json"), file("other.json"), "--budget-tolerance", "1000",
-                                            "--kept-tolerance", "1", "--kept-a", file("one.kept.json"), "--kept-b",
+    const std::vector<std::string> tolerant{"diff",
+                                            file("one.json"),
+                                            file("other.json"),
+                                            "--budget-tolerance",
+                                            "1000",
+                                            "--kept-tolerance",
+                                            "1",
+                                            "--kept-a",
+                                            file("one.kept.json"),
+                                            "--kept-b",
                                             file("other.kept.json")};
     EXPECT_THAT(run_program(tolerant).out, testing::Not(HasSubstr("layer")));
 }
@@ -132,26 +159,33 @@ TEST_F(Generate, GivesTheSameOnEveryNumberOfRanksAndDiffShowsIt) {
 TEST_F(Generate, PlansWhatARunThenReports) {
     for (int ranks : {1, 3}) {
         const std::string name = "r" + std::to_string(ranks);
-        ASSERT_EQ(run_program_on_ranks(ranks, generate(name, {"--set", "engine.page_tokens=4"})).exit_code, 0);
-        const ProgramResult p = run_program({"plan", "--model", model + "/config.json", "--ranks", std::to_string(ranks),
-                                             "--prompt-length", "300", "--max-new-tokens", "32", "--cache-size", "96",
-                                             "--window", "16", "--set", "engine.page_tokens=4", "--json"});
+        ASSERT_EQ(run_program_on_ranks(ranks, generate(name, {"--set", "engine.page_tokens=4"}))
+                      .exit_code,
+                  0);
+        const ProgramResult p = run_program(
+            {"plan", "--model", model + "/config.json", "--ranks", std::to_string(ranks),
+             "--prompt-length", "300", "--max-new-tokens", "32", "--cache-size", "96", "--window",
+             "16", "--set", "engine.page_tokens=4", "--json"});
         ASSERT_EQ(p.exit_code, 0) << p.err;
         const auto plan = nlohmann::json::parse(p.out);
         const auto memory = read_json_file(file(name + ".json"))["memory"];
         for (int r = 0; r < ranks; ++r) {
             const auto& planned = plan["ranks"][r];
-            auto near = [&](double x, double y, const char* what) { EXPECT_NEAR(x / y, 1, 0.05) << what << ", rank " << r; };
+            auto near = [&](double x, double y, const char* what) {
+                EXPECT_NEAR(x / y, 1, 0.05) << what << ", rank " << r;
+            };
             near(planned["weights_bytes"], memory["weights_bytes"][r], "weights");
             near(planned["kv_peak_bytes"], memory["kv_peak_bytes"][r], "KV peak");
             near(planned["kv_full_bytes"], memory["kv_full_bytes"][r], "full cache");
-            near(planned["workspace_bytes"].get<double>() + planned["residual_bytes"].get<double>() +
+            near(planned["workspace_bytes"].get<double>() +
+                     planned["residual_bytes"].get<double>() +
                      planned["logits_bytes"].get<double>(),
                  memory["workspace_bytes"][r], "workspace");
         }
         const auto traffic = read_json_file(file(name + ".json"))["traffic"];
-        EXPECT_EQ(traffic["all_reduce_calls"], plan["traffic"]["prefill_all_reduces"].get<int>() +
-                                                   31 * plan["traffic"]["all_reduces_per_token"].get<int>());
+        EXPECT_EQ(traffic["all_reduce_calls"],
+                  plan["traffic"]["prefill_all_reduces"].get<int>() +
+                      31 * plan["traffic"]["all_reduces_per_token"].get<int>());
     }
 }
 
@@ -164,19 +198,30 @@ TEST_F(Generate, SaysWhatIsWrongWithWhatItIsGiven) {
     expect_usage_error(run({"--model", file("nothing"), "--prompt", "hi"}), file("nothing"));
     expect_usage_error(run({"--prompt", "hi"}), "a model is missing");
     expect_usage_error(run({"--model", model, "--prompt-tokens", file("none.json")}), "none.json");
-    expect_usage_error(run({"--model", model, "--prompt-tokens", file("prompt.json"), "--cache-size", "32"}), "cache_size");
-    expect_usage_error(run({"--model", model, "--prompt-tokens", file("prompt.json"), "--policy", "kake"}), "kake");
-    expect_usage_error(run({"--model", model, "--prompt-tokens", file("prompt.json"), "--frobnicate"}), "--frobnicate");
-    expect_usage_error(run({"--model", model, "--prompt-tokens", file("prompt.json"), "--backend", "cuda"}), "CUDA");
-    expect_usage_error(run({"--model", model, "--prompt-tokens", file("prompt.json"), "--report", file("no/such/r.json")}),
+    expect_usage_error(
+        run({"--model", model, "--prompt-tokens", file("prompt.json"), "--cache-size", "32"}),
+        "cache_size");
+    expect_usage_error(
+        run({"--model", model, "--prompt-tokens", file("prompt.json"), "--policy", "kake"}),
+        "kake");
+    expect_usage_error(
+        run({"--model", model, "--prompt-tokens", file("prompt.json"), "--frobnicate"}),
+        "--frobnicate");
+    expect_usage_error(
+        run({"--model", model, "--prompt-tokens", file("prompt.json"), "--backend", "cuda"}),
+        "CUDA");
+    expect_usage_error(run({"--model", model, "--prompt-tokens", file("prompt.json"), "--report",
+                            file("no/such/r.json")}),
                        "cannot be written");
     std::ofstream(file("c.yaml")) << "policy:\n  cach_size: 3\n";
     expect_usage_error(run({"--config", file("c.yaml"), "--model", model}), "c.yaml:2");
     expect_usage_error(run({"--config", file("c.yaml"), "--model", model}), "policy.cache_size");
     std::ofstream(file("long.json")) << nlohmann::json(std::vector<int>(3000, 1));
-    expect_usage_error(run({"--model", model, "--prompt-tokens", file("long.json")}), "the model's context 2048");
+    expect_usage_error(run({"--model", model, "--prompt-tokens", file("long.json")}),
+                       "the model's context 2048");
     std::ofstream(file("empty.json")) << "[]";
-    expect_usage_error(run({"--model", model, "--prompt-tokens", file("empty.json")}), "the prompt is empty");
+    expect_usage_error(run({"--model", model, "--prompt-tokens", file("empty.json")}),
+                       "the prompt is empty");
     std::ofstream(file("big.json")) << "[1, 512]";
     expect_usage_error(run({"--model", model, "--prompt-tokens", file("big.json")}), "512");
 }
@@ -186,8 +231,10 @@ TEST_F(Generate, RefusesAModelThatCannotBeRead) {
     std::filesystem::copy(model + "/config.json", file("cut/config.json"));
     std::ifstream in(model + "/model.safetensors", std::ios::binary);
     const std::string bytes((std::istreambuf_iterator<char>(in)), {});
-    std::ofstream(file("cut/model.safetensors"), std::ios::binary) << bytes.substr(0, bytes.size() / 2);
-    const std::vector<std::string> args{"generate", "--model", file("cut"), "--prompt-tokens", file("prompt.json")};
+    std::ofstream(file("cut/model.safetensors"), std::ios::binary)
+        << bytes.substr(0, bytes.size() / 2);
+    const std::vector<std::string> args{"generate", "--model", file("cut"), "--prompt-tokens",
+                                        file("prompt.json")};
     expect_usage_error(run_program(args), "model.safetensors");
     expect_usage_error(run_program_on_ranks(2, args), "model.safetensors");
 }
@@ -199,8 +246,9 @@ TEST_F(Generate, SaysThatMemoryIsTooSmallBeforeItLoads) {
     config["num_hidden_layers"] = 1000;
     std::ofstream(file("config.json")) << config;
     std::ofstream(file("ids.json")) << nlohmann::json(std::vector<int>(4000000, 1));
-    const ProgramResult r = run_program({"generate", "--model", folder.string(), "--policy", "full", "--prompt-tokens",
-                                         file("ids.json"), "--max-new-tokens", "1"});
+    const ProgramResult r =
+        run_program({"generate", "--model", folder.string(), "--policy", "full", "--prompt-tokens",
+                     file("ids.json"), "--max-new-tokens", "1"});
     expect_usage_error(r, "is free");
     EXPECT_THAT(r.err, HasSubstr("kept cache"));
 }
@@ -213,7 +261,8 @@ TEST_F(Generate, RefusesTooManyRanksOnceAndEndsAll) {
 TEST_F(Generate, OneRankThatFailsAtStartUpEndsAllWithinFiveSeconds) {
     const auto begin = std::chrono::steady_clock::now();
     // Rank 0 alone reads the prompt; the other two wait for it.
-    const ProgramResult r = run_program_on_ranks(3, {"generate", "--model", model, "--prompt-tokens", file("none.json")});
+    const ProgramResult r = run_program_on_ranks(
+        3, {"generate", "--model", model, "--prompt-tokens", file("none.json")});
     const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
     expect_usage_error(r, "none.json");
     EXPECT_LT(took.count(), 5);

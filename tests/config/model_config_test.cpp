@@ -231,7 +231,7 @@ TEST(ModelConfig, RefusesScalingItDoesNotKnowOrCannotDo) {
                 HasSubstr("the llama3 rule needs it"));
     EXPECT_THAT(complaint(scaled(R"({"type": "yarn", "factor": 4, "truncate": false})")),
                 HasSubstr("truncate is false"));
-    EXPECT_THAT(complaint(scaled("[]")), HasSubstr("rope_scaling. is a list of 0 where an object"));
+    EXPECT_THAT(complaint(scaled("[]")), HasSubstr("rope_scaling is a list of 0 where an object"));
     EXPECT_EQ(read(scaled(R"({"rope_type": "default"})")).rope.scaling, RopeScaling::None);
 }
 

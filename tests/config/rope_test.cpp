@@ -1,5 +1,5 @@
-// Frequencies against those that Hugging Face transformers used for the captures (index.json of tiny-llama31,
-// tiny-llama-linear with 4.43.3, of tiny-qwen2-yarn with 4.57.3).
+// Frequencies against those that Hugging Face transformers used for the captures (index.json of
+// tiny-llama31, tiny-llama-linear with 4.43.3, of tiny-qwen2-yarn with 4.57.3).
 #include <cmath>
 
 #include <gmock/gmock.h>

@@ -1,7 +1,7 @@
 // Where eviction begins and ends: short prompts, budgets of everything and of nothing, chunks of any size.
-#include <gtest/gtest.h>
-
 #include <numeric>
+
+#include <gtest/gtest.h>
 
 #include "support/golden.h"
 #include "support/run_model.h"
@@ -14,7 +14,8 @@ const Golden& golden() {
     return g;
 }
 
-Policy cake_policy(int cache_size, Rounding rounding = Rounding::Exact, DecodeEvict decode = DecodeEvict::Position) {
+Policy cake_policy(int cache_size, Rounding rounding = Rounding::Exact,
+                   DecodeEvict decode = DecodeEvict::Position) {
     PolicyConfig c;
     c.cache_size = cache_size;
     c.window = 16;
@@ -83,14 +84,16 @@ TEST(Decoding, BringsAWholePromptDownToTheCacheSizeAtItsFirstStep) {
 }
 
 TEST(Decoding, WithoutEvictionGrowsByTheNewTokens) {
-    const auto out = run_model(2, settings(200, {cake_policy(48, Rounding::Exact, DecodeEvict::None)}));
+    const auto out =
+        run_model(2, settings(200, {cake_policy(48, Rounding::Exact, DecodeEvict::None)}));
     for (std::size_t l = 0; l < out[0].final.size(); ++l)
         EXPECT_EQ(int(out[0].final[l][0].size()), out[0].kept[l] + 7);
     EXPECT_LE(out[0].pages_peak, out[0].pages_planned);
 }
 
 TEST(Prefill, ABudgetOfEverythingGivesFullAttention) {
-    const auto out = run_model(1, settings(200, {cake_policy(208), full_policy()}));  // 208: with the new tokens too
+    const auto out = run_model(
+        1, settings(200, {cake_policy(208), full_policy()}));  // 208: with the new tokens too
     EXPECT_EQ(out[0].tokens, out[1].tokens);
     EXPECT_EQ(out[0].final, out[1].final);
     for (std::size_t t = 0; t < out[0].logits.size(); ++t)
@@ -100,7 +103,8 @@ TEST(Prefill, ABudgetOfEverythingGivesFullAttention) {
 TEST(Prefill, FewerTokensThanThePromptByOneChangeTheLogitsLittle) {
     // The largest cache that evicts, S = C + w + 1: every layer goes through selection and pages, and loses w + 1 tokens
     // on average, those that nobody looks at.
-    const auto out = run_model(1, settings(200, {cake_policy(183, Rounding::Exact, DecodeEvict::None), full_policy()}));
+    const auto out = run_model(
+        1, settings(200, {cake_policy(183, Rounding::Exact, DecodeEvict::None), full_policy()}));
     EXPECT_TRUE(out[0].evicted);
     EXPECT_EQ(std::accumulate(out[0].kept.begin(), out[0].kept.end(), 0), 183 * 5);
     EXPECT_EQ(out[0].logits[0], out[1].logits[0]) << "prefill attends to the uncut layers";
@@ -110,7 +114,8 @@ TEST(Prefill, FewerTokensThanThePromptByOneChangeTheLogitsLittle) {
 TEST(Prefill, HandlesBudgetsOfNothing) {
     // One token more than the window on average: most layers' shares round to 0, 1 or 2.
     for (const Rounding rounding : {Rounding::Exact, Rounding::Official})
-        for (const DecodeEvict decode : {DecodeEvict::Position, DecodeEvict::Official, DecodeEvict::None}) {
+        for (const DecodeEvict decode :
+             {DecodeEvict::Position, DecodeEvict::Official, DecodeEvict::None}) {
             const auto out = run_model(2, settings(300, {cake_policy(17, rounding, decode)}));
             EXPECT_TRUE(out[0].evicted);
             int none = 0;
@@ -127,7 +132,8 @@ TEST(Prefill, HandlesBudgetsOfNothing) {
 TEST(Prefill, DoesNotDependOnTheChunk) {
     constexpr int S = 300;
     auto run = [](int chunk) {
-        RunSettings s = settings(S, {cake_policy(48), cake_policy(96, Rounding::Official), full_policy()});
+        RunSettings s =
+            settings(S, {cake_policy(48), cake_policy(96, Rounding::Official), full_policy()});
         s.chunk = chunk;
         return run_model(1, s);
     };
@@ -164,7 +170,8 @@ TEST(Prefill, ServesSeveralPoliciesAsItServesEachAlone) {
 }
 
 TEST(Engine, SameRunSameBytes) {
-    const auto a = run_model(2, settings(300, {cake_policy(48)})), b = run_model(2, settings(300, {cake_policy(48)}));
+    const auto a = run_model(2, settings(300, {cake_policy(48)})),
+               b = run_model(2, settings(300, {cake_policy(48)}));
     EXPECT_EQ(a[0].logits, b[0].logits);
     EXPECT_EQ(a[0].final, b[0].final);
 }

@@ -32,7 +32,8 @@ TEST(EngineMpi, KeepsTheSameTokensAsTheOfficialCode) {
             const Capture capture = golden.capture(runs[i]["file"]);
             EXPECT_EQ(out[i].budgets, capture.i32("layer_budget"));
             const int n_kv = int(out[i].prefill[0].size());
-            const auto kept = split_positions(capture.i32("prefill_positions"), capture.i32("prefill_len"), n_kv);
+            const auto kept =
+                split_positions(capture.i32("prefill_positions"), capture.i32("prefill_len"), n_kv);
             EXPECT_EQ(difference(kept, out[i].prefill).different, 0);
             if (tag.find("posorder") != std::string::npos || tag.find("p300_c48") == 0) {
                 EXPECT_EQ(out[i].tokens, capture.i32("tokens"));

@@ -1,8 +1,8 @@
 // The engine against captures of the official code, end to end: tiny models, every cache size, flat and cascading, every
 // number of ranks that their heads allow.
-#include <gtest/gtest.h>
-
 #include <ostream>
+
+#include <gtest/gtest.h>
 
 #include "engine/plan.h"
 #include "support/golden.h"
@@ -28,7 +28,8 @@ class GoldenEngine : public testing::TestWithParam<Case> {
 protected:
     Golden golden{GetParam().model};
 
-    std::vector<RunOutcome> run(const std::string& prompt, std::vector<Policy> policies, int new_tokens = 32) {
+    std::vector<RunOutcome> run(const std::string& prompt, std::vector<Policy> policies,
+                                int new_tokens = 32) {
         RunSettings s;
         s.model = golden.model_path();
         s.policies = std::move(policies);
@@ -55,7 +56,8 @@ TEST_P(GoldenEngine, FullCacheGivesTheLogitsAndTokensOfTheOfficialModel) {
         EXPECT_FALSE(out.evicted);
         const std::size_t vocab = out.logits[0].size();
         for (std::size_t t = 0; t < out.logits.size(); ++t)
-            EXPECT_LT(largest_difference(out.logits[t], logits.data() + t * vocab), 1e-4) << "token " << t;
+            EXPECT_LT(largest_difference(out.logits[t], logits.data() + t * vocab), 1e-4)
+                << "token " << t;
     }
 }
 
@@ -82,23 +84,26 @@ TEST_P(GoldenEngine, EveryRunOfTheOfficialCodeKeepsTheSameTokens) {
             for (std::size_t l = 0; l < out.seen.size(); ++l) {
                 EXPECT_NEAR(out.seen[l]->entropy / before.f32("disp")[l], 1, 1e-4) << "layer " << l;
                 EXPECT_NEAR(out.seen[l]->variance / before.f32("var")[l], 1, 1e-4) << "layer " << l;
-                EXPECT_NEAR(out.seen[l]->preference / before.f32("pref")[l], 1, 1e-4) << "layer " << l;
+                EXPECT_NEAR(out.seen[l]->preference / before.f32("pref")[l], 1, 1e-4)
+                    << "layer " << l;
             }
             EXPECT_EQ(out.budgets, capture.i32("layer_budget"));
             EXPECT_EQ(out.kept, capture.i32("prefill_len"));
             const int n_kv = int(before.shape("evict_score")[1]);
-            const auto kept = split_positions(capture.i32("prefill_positions"), capture.i32("prefill_len"), n_kv);
+            const auto kept =
+                split_positions(capture.i32("prefill_positions"), capture.i32("prefill_len"), n_kv);
             EXPECT_EQ(difference(kept, out.prefill).different, 0);
             const std::int64_t planned = out.pages_planned;
             EXPECT_LE(out.pages_peak, planned);
             EXPECT_EQ(out.pages_left, 0);
 
             // Of the score-order runs only these are stable under rounding (golden README).
-            const bool exact = tag.find("posorder") != std::string::npos || tag.find("p300_c48") == 0 ||
-                               tag == "p300_c57_casc";
+            const bool exact = tag.find("posorder") != std::string::npos ||
+                               tag.find("p300_c48") == 0 || tag == "p300_c57_casc";
             if (exact) {
                 EXPECT_EQ(out.tokens, capture.i32("tokens"));
-                const auto final = split_positions(capture.i32("final_positions"), capture.i32("final_len"), n_kv);
+                const auto final =
+                    split_positions(capture.i32("final_positions"), capture.i32("final_len"), n_kv);
                 EXPECT_EQ(difference(final, out.final).different, 0);
             }
         }
@@ -106,10 +111,11 @@ TEST_P(GoldenEngine, EveryRunOfTheOfficialCodeKeepsTheSameTokens) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, GoldenEngine,
-                         testing::Values(Case{"tiny-llama", 1}, Case{"tiny-llama", 2}, Case{"tiny-llama", 3},
-                                         Case{"tiny-llama", 4}, Case{"tiny-mistral", 1}, Case{"tiny-mistral", 2},
-                                         Case{"tiny-qwen2", 1}, Case{"tiny-qwen2", 2}, Case{"tiny-llama-bf16", 1},
-                                         Case{"tiny-llama-bf16", 3}),
+                         testing::Values(Case{"tiny-llama", 1}, Case{"tiny-llama", 2},
+                                         Case{"tiny-llama", 3}, Case{"tiny-llama", 4},
+                                         Case{"tiny-mistral", 1}, Case{"tiny-mistral", 2},
+                                         Case{"tiny-qwen2", 1}, Case{"tiny-qwen2", 2},
+                                         Case{"tiny-llama-bf16", 1}, Case{"tiny-llama-bf16", 3}),
                          case_name);
 
 }  // namespace

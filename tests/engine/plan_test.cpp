@@ -3,10 +3,10 @@
 
 #include <gtest/gtest.h>
 
+#include "engine/engine.h"
 #include "support/golden.h"
 #include "support/run_model.h"
 #include "support/thread_comm.h"
-#include "engine/engine.h"
 
 namespace cake::test {
 namespace {
@@ -62,7 +62,8 @@ TEST(Plan, CountsTheMessagesOfARun) {
             const Generation g = engine.generate(request);
             EXPECT_EQ(g.tokens.size(), 4u);
             const auto traffic = comm.traffic();
-            EXPECT_EQ(traffic.all_reduce_calls, planned.prefill_all_reduces + 3 * planned.all_reduces_per_token);
+            EXPECT_EQ(traffic.all_reduce_calls,
+                      planned.prefill_all_reduces + 3 * planned.all_reduces_per_token);
             EXPECT_EQ(traffic.all_reduce_bytes,
                       planned.prefill_all_reduce_bytes + 3 * planned.all_reduce_bytes_per_token);
             EXPECT_EQ(traffic.statistics_bytes, planned.statistics_bytes);
@@ -101,12 +102,15 @@ TEST(Plan, TheCascadeHoldsTheBudgetAndOneUncutLayer) {
         peak[cascade] = engine.pool().peak_bytes() + planned.uncut_layer;
         if (cascade) {
             // Budget, a token a layer of rounding up, the hole of decoding, a page a layer of rounding.
-            const std::size_t most = std::size_t(L * C + 2 * L) / std::size_t(pages.page_tokens) + L + 1;
+            const std::size_t most =
+                std::size_t(L * C + 2 * L) / std::size_t(pages.page_tokens) + L + 1;
             EXPECT_LE(std::size_t(engine.pool().high_water()), most);
             EXPECT_EQ(planned.uncut_layer, bytes_of(DType::F32, 2LL * S * 4 * 16));
-            EXPECT_GE(engine.pool().peak_bytes() * 20, planned.kept_cache * 19) << "the plan is within 5 % of the run";
+            EXPECT_GE(engine.pool().peak_bytes() * 20, planned.kept_cache * 19)
+                << "the plan is within 5 % of the run";
         } else {
-            EXPECT_EQ(engine.pool().high_water(), (L - 1) * pages.pages_for(S)) << "uncut until the last has passed";
+            EXPECT_EQ(engine.pool().high_water(), (L - 1) * pages.pages_for(S))
+                << "uncut until the last has passed";
         }
     }
     EXPECT_LT(peak[true] * 4, peak[false]);
@@ -128,7 +132,8 @@ TEST(Plan, Llama8BAt128kIsTheBudgetAndOneLayer) {
     const RankPlan p = plan_rank(in, 0);
     constexpr double MiB = 1 << 20;
     EXPECT_EQ(double(p.uncut_layer), 512 * MiB);
-    EXPECT_NEAR(double(p.kept_cache) / MiB, (128 + 8) * 1.016, 0.5) << "a page a layer of rounding, 1.6 % of bookkeeping";
+    EXPECT_NEAR(double(p.kept_cache) / MiB, (128 + 8) * 1.016, 0.5)
+        << "a page a layer of rounding, 1.6 % of bookkeeping";
     EXPECT_NEAR(double(p.kv_full) / MiB, 16 * 1024, 1);
     EXPECT_NEAR(double(p.weights) / 1e9, 16.06, 0.01);
 }
@@ -143,7 +148,8 @@ TEST(Plan, FlopsOfAPrefillByHand) {
     m.d_ff = 16;
     m.vocab = 10;
     // Per token: q and o 8*8 each, k and v 8*4 each, MLP 3*8*16; attention 2 heads * 4 * (1 + 2 + 3) keys * 2 products.
-    EXPECT_EQ(prefill_flops(m, 3), 2 * (3 * (64 + 64 + 32 + 32 + 384) + 2 * 4 * 6 * 2) + 2 * 8 * 10);
+    EXPECT_EQ(prefill_flops(m, 3),
+              2 * (3 * (64 + 64 + 32 + 32 + 384) + 2 * 4 * 6 * 2) + 2 * 8 * 10);
 }
 
 }  // namespace

@@ -1,9 +1,9 @@
 // A real model against captures of the official code: SmolLM2-135M-Instruct, a chat prompt of 2,000 tokens.
-#include <gtest/gtest.h>
-
 #include <cstdlib>
 #include <filesystem>
 #include <map>
+
+#include <gtest/gtest.h>
 
 #include "support/golden.h"
 #include "support/run_model.h"
@@ -17,7 +17,8 @@ std::string model_path() {
         return path;
     const char* models = std::getenv("CAKE_MODELS");
     const char* home = std::getenv("HOME");
-    const std::string folder = models ? models : std::string(home ? home : "") + "/.cache/cake/models";
+    const std::string folder =
+        models ? models : std::string(home ? home : "") + "/.cache/cake/models";
     return folder + "/SmolLM2-135M-Instruct.Q4_1.gguf";
 }
 
@@ -66,15 +67,18 @@ TEST_F(SmolLm2, AgreesWithTheOfficialCodeAtEveryNumberOfRanks) {
             SCOPED_TRACE(run["tag"].get<std::string>());
             const Capture capture = golden.capture(run["file"]);
             for (std::size_t l = 0; l < 30; ++l)
-                EXPECT_NEAR(out[i].seen[l]->preference / before.f32("pref")[l], 1, 1e-3) << "layer " << l;
+                EXPECT_NEAR(out[i].seen[l]->preference / before.f32("pref")[l], 1, 1e-3)
+                    << "layer " << l;
             EXPECT_EQ(out[i].budgets, capture.i32("layer_budget"));
-            const auto kept = split_positions(capture.i32("prefill_positions"), capture.i32("prefill_len"), 3);
+            const auto kept =
+                split_positions(capture.i32("prefill_positions"), capture.i32("prefill_len"), 3);
             EXPECT_LE(difference(kept, out[i].prefill).fraction(), 0.0005);
             EXPECT_EQ(out[i].tokens, capture.i32("tokens"));
         }
         if (ranks == 1)
             alone = out;
-        for (std::size_t i = 0; i < out.size(); ++i) {  // exact rounding and the full cache included
+        for (std::size_t i = 0; i < out.size();
+             ++i) {  // exact rounding and the full cache included
             EXPECT_EQ(out[i].tokens, alone[i].tokens);
             EXPECT_EQ(out[i].budgets, alone[i].budgets);
             EXPECT_LE(difference(out[i].prefill, alone[i].prefill).fraction(), 0.0005);

@@ -1,4 +1,5 @@
-// config.json and YAML configurations of any bytes: read, or refused with a usage error. The first byte chooses.
+// config.json and YAML configurations of any bytes: read, or refused with a usage error. The first
+// byte chooses.
 #include <cstdint>
 #include <cstdlib>
 #include <string>

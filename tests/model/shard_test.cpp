@@ -56,7 +56,8 @@ TEST(Shard, GivesFewerMlpColumnsToARankWithMoreHeads) {
     EXPECT_LT(a.ff.size(), b.ff.size());
     // Multiplications of a token: projections, attention over 2,048 keys, MLP.
     auto work = [](const Shard& s) {
-        return double(2 * s.n_q() + 2 * s.n_kv()) * 64 * 576 + 2.0 * s.n_q() * 64 * 2048 + 3.0 * 576 * double(s.ff.size());
+        return double(2 * s.n_q() + 2 * s.n_kv()) * 64 * 576 + 2.0 * s.n_q() * 64 * 2048 +
+               3.0 * 576 * double(s.ff.size());
     };
     EXPECT_NEAR(work(a) / work(b), 1, 0.02);
 }
@@ -72,7 +73,10 @@ TEST(Shard, RefusesMoreRanksThanTheModelHasHeadsFor) {
         FAIL();
     } catch (const Error& e) {
         EXPECT_EQ(e.code(), ExitCode::Usage);
-        EXPECT_THAT(e.what(), testing::HasSubstr("4 ranks are too many for this model, which has 3 KV heads: start at most 3"));
+        EXPECT_THAT(
+            e.what(),
+            testing::HasSubstr(
+                "4 ranks are too many for this model, which has 3 KV heads: start at most 3"));
     }
 }
 

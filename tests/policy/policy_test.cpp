@@ -61,13 +61,16 @@ TEST(Policy, SaysWhatIsWrongWithACell) {
     EXPECT_THAT(message(c), HasSubstr("policy kake is unknown; there are: full, cake"));
     c = {};
     c.cache_size = 32;
-    EXPECT_THAT(message(c), HasSubstr("policy.cache_size is 32, which the window of 32 tokens fills"));
+    EXPECT_THAT(message(c),
+                HasSubstr("policy.cache_size is 32, which the window of 32 tokens fills"));
     c = {};
     c.pool = 4;
     EXPECT_THAT(message(c), HasSubstr("policy.pool is 4; it must be odd"));
     c = {};
     c.score = "median";
-    EXPECT_THAT(message(c), HasSubstr("policy.score is median; it can be mean, variance, mean+variance, product"));
+    EXPECT_THAT(
+        message(c),
+        HasSubstr("policy.score is median; it can be mean, variance, mean+variance, product"));
     c = {};
     c.window = 1;
     EXPECT_THAT(message(c), HasSubstr("a variance needs at least 2"));

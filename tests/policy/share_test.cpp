@@ -1,12 +1,12 @@
 // Real preferences to whole budgets: by hand, by captures of the official code, and by properties on random draws.
 #include "policy/share.h"
 
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
-
 #include <cmath>
 #include <numeric>
 #include <random>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
 
 #include "io/json_file.h"
 #include "policy/cascade.h"
@@ -17,7 +17,9 @@ namespace {
 
 using testing::ElementsAre;
 
-std::int64_t sum(std::span<const int> b) { return std::accumulate(b.begin(), b.end(), std::int64_t(0)); }
+std::int64_t sum(std::span<const int> b) {
+    return std::accumulate(b.begin(), b.end(), std::int64_t(0));
+}
 
 TEST(WaterFill, SharesByPreference) {
     const double P[] = {1, 2, 1};
@@ -42,7 +44,8 @@ TEST(WaterFill, GivesLayersWithoutPreferenceWhatOthersCannotHold) {
 
 TEST(ShareFinal, HandsTheRestOutByLargestRemainder) {
     const double P[] = {1, 1, 1};
-    EXPECT_THAT(share_final(P, {.total = 11, .cap = 100}), ElementsAre(4, 4, 3)) << "ties go to the lower layer";
+    EXPECT_THAT(share_final(P, {.total = 11, .cap = 100}), ElementsAre(4, 4, 3))
+        << "ties go to the lower layer";
     const double Q[] = {1.2, 1.5, 1.3};
     EXPECT_THAT(share_final(Q, {.total = 4, .cap = 100}), ElementsAre(1, 2, 1));
 }
@@ -57,13 +60,15 @@ TEST(OfficialRounding, EqualsEveryCaptureOfAdjustBudgets) {
     int n = 0;
     for (const auto& c : golden["cases"]) {
         const auto P = c["prefs"].get<std::vector<double>>();
-        const std::int64_t C = c["cache_size"], w = c["window"], L = c["num_layers"], S = c["prompt_len"];
+        const std::int64_t C = c["cache_size"], w = c["window"], L = c["num_layers"],
+                           S = c["prompt_len"];
         const ShareTotal total{(C - w) * L, int(S - w)};
         const auto real = real_budgets_official(P, total.total);
         const auto raw = c["raw"].get<std::vector<double>>();
         for (std::size_t l = 0; l < raw.size(); ++l)
             EXPECT_DOUBLE_EQ(real[l], raw[l]);
-        EXPECT_EQ(adjust_budgets_official(real, total), c["adjusted"].get<std::vector<int>>()) << "case " << n;
+        EXPECT_EQ(adjust_budgets_official(real, total), c["adjusted"].get<std::vector<int>>())
+            << "case " << n;
         ++n;
     }
     for (const auto& c : golden["direct"]) {
@@ -92,7 +97,9 @@ Policy cake_policy(int cache_size, int window, bool cascade, Rounding rounding =
 // exceed what there is.
 TEST(Cascade, EqualsOneShotNeverGrowsAndAddsUpExactly) {
     std::mt19937_64 random(7);
-    auto uniform = [&](int low, int high) { return std::uniform_int_distribution(low, high)(random); };
+    auto uniform = [&](int low, int high) {
+        return std::uniform_int_distribution(low, high)(random);
+    };
     int capped = 0, with_zeros = 0;
     for (int draw = 0; draw < 1000; ++draw) {
         const int L = uniform(1, 40), w = uniform(1, 32), C = w + uniform(1, 300);
@@ -100,7 +107,9 @@ TEST(Cascade, EqualsOneShotNeverGrowsAndAddsUpExactly) {
         const double spread = uniform(0, 12);
         std::vector<double> P;
         for (int l = 0; l < L; ++l)
-            P.push_back(uniform(0, 9) < draw % 4 ? 0 : std::pow(10, spread * double(uniform(0, 1000)) / 1000));
+            P.push_back(uniform(0, 9) < draw % 4
+                            ? 0
+                            : std::pow(10, spread * double(uniform(0, 1000)) / 1000));
         if (draw % 97 == 0)
             std::fill(P.begin(), P.end(), 0);
         const std::int64_t T = std::int64_t(C - w) * L;
@@ -113,13 +122,15 @@ TEST(Cascade, EqualsOneShotNeverGrowsAndAddsUpExactly) {
             one_shot.add(P[std::size_t(m)]);
             const std::vector<int> kept(cascade.kept().begin(), cascade.kept().end());
             for (std::size_t l = 0; l < before.size(); ++l)
-                ASSERT_LE(kept[l], before[l]) << "draw " << draw << ": layer " << l << " grew at stage " << m;
+                ASSERT_LE(kept[l], before[l])
+                    << "draw " << draw << ": layer " << l << " grew at stage " << m;
             ASSERT_LE(sum(kept), T + m + 1) << "draw " << draw;
             for (int b : kept)
                 ASSERT_TRUE(0 <= b && b <= K);
             before = kept;
         }
-        ASSERT_EQ(before, std::vector<int>(one_shot.kept().begin(), one_shot.kept().end())) << "draw " << draw;
+        ASSERT_EQ(before, std::vector<int>(one_shot.kept().begin(), one_shot.kept().end()))
+            << "draw " << draw;
         ASSERT_EQ(sum(before), std::min(T, std::int64_t(L) * K)) << "draw " << draw;
         capped += std::count(before.begin(), before.end(), K) > 0;
         with_zeros += std::count(P.begin(), P.end(), 0.0) > 0;
@@ -137,17 +148,21 @@ TEST(Cascade, EqualsTheStagesOfTheOfficialCodeOnEveryCapturedRun) {
             const Capture capture = golden.capture(run["file"]);
             const std::string prompt = run["prompt"];
             const auto P = golden.capture(prompt + "_prefill.safetensors").f32("pref");
-            const auto stage_budget = capture.i32("stage_budget"), stage_kept = capture.i32("stage_kept");
+            const auto stage_budget = capture.i32("stage_budget"),
+                       stage_kept = capture.i32("stage_kept");
             const std::size_t L = P.size();
-            Cascade cascade(cake_policy(run["cache_size"], golden.index()["window"], run["cascading"], Rounding::Official),
+            Cascade cascade(cake_policy(run["cache_size"], golden.index()["window"],
+                                        run["cascading"], Rounding::Official),
                             int(L), run["prompt_len"]);
             for (std::size_t m = 0; m < L; ++m) {
                 cascade.add(double(P[m]));
                 if (stage_budget[m * L] < 0)
                     continue;  // the official code did nothing at this stage
                 for (std::size_t l = 0; l <= m; ++l) {
-                    EXPECT_EQ(cascade.budgets()[l], stage_budget[m * L + l]) << "stage " << m << ", layer " << l;
-                    EXPECT_EQ(cascade.kept()[l], stage_kept[m * L + l]) << "stage " << m << ", layer " << l;
+                    EXPECT_EQ(cascade.budgets()[l], stage_budget[m * L + l])
+                        << "stage " << m << ", layer " << l;
+                    EXPECT_EQ(cascade.kept()[l], stage_kept[m * L + l])
+                        << "stage " << m << ", layer " << l;
                 }
                 ++stages;
             }
@@ -159,7 +174,8 @@ TEST(Cascade, EqualsTheStagesOfTheOfficialCodeOnEveryCapturedRun) {
 }
 
 TEST(Cascade, LeavesAPromptWholeThatHardlyExceedsTheCache) {
-    for (const auto& [S, evicts] : {std::pair{1, false}, {16, false}, {48, false}, {64, false}, {65, true}}) {
+    for (const auto& [S, evicts] :
+         {std::pair{1, false}, {16, false}, {48, false}, {64, false}, {65, true}}) {
         Cascade cascade(cake_policy(48, 16, true), 3, S);
         for (int l = 0; l < 3; ++l)
             cascade.add(1);

@@ -7,10 +7,13 @@
 
 namespace cake::test {
 
-std::string golden_path(const std::string& name) { return std::string(CAKE_SOURCE_DIR) + "/tests/golden/" + name; }
+std::string golden_path(const std::string& name) {
+    return std::string(CAKE_SOURCE_DIR) + "/tests/golden/" + name;
+}
 
 bool Capture::has(const std::string& name) const {
-    return std::any_of(file_.tensors().begin(), file_.tensors().end(), [&](const auto& t) { return t.name == name; });
+    return std::any_of(file_.tensors().begin(), file_.tensors().end(),
+                       [&](const auto& t) { return t.name == name; });
 }
 
 const SafetensorsTensor& Capture::find(const std::string& name) const {
@@ -39,7 +42,8 @@ std::vector<TokenId> Golden::prompt(const std::string& name) const {
     return index_["prompts"][name]["input_ids"].get<std::vector<TokenId>>();
 }
 
-Positions split_positions(const std::vector<std::int32_t>& flat, const std::vector<std::int32_t>& lengths, int n_kv) {
+Positions split_positions(const std::vector<std::int32_t>& flat,
+                          const std::vector<std::int32_t>& lengths, int n_kv) {
     Positions out;
     auto at = flat.begin();
     for (std::int32_t n : lengths) {
@@ -63,8 +67,8 @@ SetDifference difference(const Positions& a, const Positions& b) {
     for (std::size_t l = 0; l < x.size(); ++l) {
         for (std::size_t h = 0; h < x[l].size(); ++h) {
             std::vector<std::int32_t> only;
-            std::set_difference(x[l][h].begin(), x[l][h].end(), y.at(l).at(h).begin(), y[l][h].end(),
-                                std::back_inserter(only));
+            std::set_difference(x[l][h].begin(), x[l][h].end(), y.at(l).at(h).begin(),
+                                y[l][h].end(), std::back_inserter(only));
             out.different += std::int64_t(only.size());
             out.entries += std::int64_t(x[l][h].size());
         }

@@ -1,10 +1,11 @@
 // Captures of the official code (tests/golden/README.md says what is in them).
 #pragma once
 
-#include <nlohmann/json.hpp>
 #include <span>
 #include <string>
 #include <vector>
+
+#include <nlohmann/json.hpp>
 
 #include "base/dtype.h"
 #include "io/safetensors.h"
@@ -22,7 +23,9 @@ public:
     Shape shape(const std::string& name) const { return find(name).shape; }
     std::vector<float> f32(const std::string& name) const { return values<float>(name); }
     std::vector<double> f64(const std::string& name) const { return values<double>(name); }
-    std::vector<std::int32_t> i32(const std::string& name) const { return values<std::int32_t>(name); }
+    std::vector<std::int32_t> i32(const std::string& name) const {
+        return values<std::int32_t>(name);
+    }
 
 private:
     const SafetensorsTensor& find(const std::string& name) const;
@@ -49,7 +52,8 @@ private:
 
 // [layer][KV head][...] from a flat list of blocks [n_kv, length[l]].
 using Positions = std::vector<std::vector<std::vector<std::int32_t>>>;
-Positions split_positions(const std::vector<std::int32_t>& flat, const std::vector<std::int32_t>& lengths, int n_kv);
+Positions split_positions(const std::vector<std::int32_t>& flat,
+                          const std::vector<std::int32_t>& lengths, int n_kv);
 // Each head's positions ascending: as sets.
 Positions sorted(Positions positions);
 // Entries of `a` that are not in `b`, over all layers and heads, and the number of entries.

@@ -1,8 +1,8 @@
 #include "support/run_model.h"
 
-#include <gtest/gtest.h>
-
 #include <algorithm>
+
+#include <gtest/gtest.h>
 
 #include "support/thread_comm.h"
 
@@ -67,7 +67,8 @@ std::vector<RunOutcome> run_model(Communicator& comm, const RunSettings& s) {
         caches.emplace_back(pools.back(), L);
         evictions.emplace_back(policy, L, S, caches.back());
     }
-    const std::vector<float> first = row(prefill(rank, model, s.prompt, evictions, ws, {.check = true}));
+    const std::vector<float> first =
+        row(prefill(rank, model, s.prompt, evictions, ws, {.check = true}));
 
     std::vector<RunOutcome> out;
     for (std::size_t i = 0; i < evictions.size(); ++i) {
@@ -99,7 +100,9 @@ std::vector<RunOutcome> run_model(Communicator& comm, const RunSettings& s) {
 
 std::vector<RunOutcome> run_model(int ranks, const RunSettings& settings) {
     std::vector<std::vector<RunOutcome>> all{std::size_t(ranks)};
-    run_ranks(ranks, [&](Communicator& comm) { all[std::size_t(comm.rank())] = run_model(comm, settings); });
+    run_ranks(ranks, [&](Communicator& comm) {
+        all[std::size_t(comm.rank())] = run_model(comm, settings);
+    });
     for (const auto& other : all) {
         for (std::size_t i = 0; i < other.size(); ++i) {
             EXPECT_EQ(other[i].tokens, all[0][i].tokens);
@@ -117,7 +120,8 @@ Policy golden_policy(const nlohmann::json& index, const nlohmann::json& run) {
     p.score = ColumnScore::MeanPlusVariance;
     p.share = Share::Preference;
     p.rounding = Rounding::Official;
-    p.decode = run.value("order", "score") == "position" ? DecodeEvict::Position : DecodeEvict::Official;
+    p.decode =
+        run.value("order", "score") == "position" ? DecodeEvict::Position : DecodeEvict::Official;
     p.cascade = run["cascading"];
     p.cache_size = run["cache_size"];
     p.window = index["window"];

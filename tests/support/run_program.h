@@ -25,7 +25,8 @@ struct ProgramOptions {
 ProgramResult run_program(const std::vector<std::string>& arguments,
                           const ProgramOptions& options = {});
 
-// The same under `mpirun -n RANKS`, whose path stands in the environment as CAKE_MPIEXEC. stdin goes to rank 0.
+// The same under `mpirun -n RANKS`, whose path stands in the environment as CAKE_MPIEXEC. stdin
+// goes to rank 0.
 ProgramResult run_program_on_ranks(int ranks, const std::vector<std::string>& arguments,
                                    const ProgramOptions& options = {});
 
