@@ -15,10 +15,7 @@ Tensor prefill(const Rank& rank, const Model& model, std::span<const TokenId> pr
         Observer observer(rank, S, ws);
         LayerKv kv = forward_layer(  // [n_kv, S, d_head]
             rank, model, l, x, ws, [&](View q, int first) { observer.see(q, first); },
-            [&](int tokens) {
-                if (options.progress)
-                    options.progress(l, tokens);
-            });
+            [&](int tokens) { options.report(l, tokens); });
 
         for (auto& [policy, cascade, cache, seen] : evictions) {
             // How widely (H) and how restlessly (V) did the window attend? Every query head lives on exactly one rank,
