@@ -146,10 +146,10 @@ public:
 
     // For all layers and sequences that hold more than budget + window entries: candidates are the first
     // m = length - window entries of the order list; their probabilities, in the list's order, are pooled (zeros
-    // outside counted) per query head and averaged over the group (sum in head order / group).
+    // outside counted) per query head and summed over the group, in head order, / divisor.
     // scores: same offsets' block, F32 [n_kv, m]. Other layers' blocks are left alone.
     virtual void decode_scores(Stream s, const PagedBatch& kv, const RaggedRows& probs, int window,
-                               int pool, const RaggedRows& scores) = 0;
+                               int pool, float divisor, const RaggedRows& scores) = 0;
 
     // Keeps of those candidates the `budget` best, ties to the earlier entry; the order list keeps its order
     // (Position) or is best first (Official), the window's entries follow. length becomes budget + window, slots

@@ -68,7 +68,7 @@ public:
 
     // decode_evict.cpp
     void decode_scores(Stream s, const PagedBatch& kv, const RaggedRows& probs, int window,
-                       int pool, const RaggedRows& scores) override;
+                       int pool, float divisor, const RaggedRows& scores) override;
     void decode_evict(Stream s, const PagedBatch& kv, const RaggedRows& scores, int window,
                       DecodeOrder order) override;
 

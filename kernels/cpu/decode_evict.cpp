@@ -117,7 +117,7 @@ void evict_head(const LayerPages& pages, std::size_t row_bytes, const LayerState
 }  // namespace
 
 void CpuBackend::decode_scores(Stream, const PagedBatch& kv, const RaggedRows& probs, int window,
-                               int pool, const RaggedRows& scores) {
+                               int pool, float divisor, const RaggedRows& scores) {
     CAKE_CHECK(pool > 0 && pool % 2 == 1, "a pool of {} has no middle", pool);
     CAKE_CHECK(probs.data.shape().rank() == 2 && probs.data.dim(0) % kv.layout.n_kv == 0,
                "probabilities {} do not say how many query heads share {} KV heads",
@@ -159,7 +159,7 @@ void CpuBackend::decode_scores(Stream, const PagedBatch& kv, const RaggedRows& p
                 for (int i = 0; i < m; ++i)
                     pooled[std::size_t(i)] += listed[std::size_t(i + j)];
             for (int i = 0; i < m; ++i)
-                out[std::int64_t(g) * m + i] = float(pooled[std::size_t(i)] / (pool * group));
+                out[std::int64_t(g) * m + i] = float(pooled[std::size_t(i)] / (double(pool) * divisor));
         }
     });
 }

@@ -100,7 +100,7 @@ ExitCode run_generate(CommandContext& context) {
         check_writable(outputs.kept);
         if (prompt.is_text()) {
             tokenizer = load_tokenizer(config.model.path);
-            request.prompt = prompt.read_text(config, *tokenizer);
+            request.prompt = prompt.read_text(config, *tokenizer, model.vocab);
         } else {
             tokenizer = tokenizer_or_none(config.model.path);
             request.prompt = prompt.read_ids(model.vocab);

@@ -6,10 +6,12 @@
 #include <iterator>
 #include <unistd.h>
 
-#include "base/error.h"
+#include <fmt/ranges.h>
+#include <spdlog/spdlog.h>
+
+#include "io/file_error.h"
 #include "io/gguf.h"
 #include "io/json_file.h"
-#include "text/chat.h"
 
 namespace cake {
 namespace {
@@ -26,7 +28,63 @@ std::string read_text_file(const std::string& path) {
     return text;
 }
 
+std::string known_templates() { return fmt::format("{}", fmt::join(chat_template_names(), ", ")); }
+
+// The template of this configuration, or "none". A model whose own template is not known would get a prompt that it was
+// not trained on, so that is said.
+std::string chosen_template(const RunConfig& config, const Tokenizer& tokenizer) {
+    if (config.chat != "auto")
+        return config.chat;
+    const std::string found = detect_chat_template(tokenizer);
+    if (found == "none" && !tokenizer.chat_template().empty())
+        spdlog::warn(
+            "the model's chat template is not one that cake knows, and is left out: pass --chat "
+            "NAME ({}), or --chat none",
+            known_templates());
+    return found;
+}
+
+ChatMessage read_message(const nlohmann::json& entry, const std::string& path, std::size_t at) {
+    if (!entry.is_object())
+        throw usage_error(
+            R"({}: entry {} is no message, as in {{"role": "user", "content": "Hi"}})", path, at);
+    for (const auto& [key, value] : entry.items())
+        if (key != "role" && key != "content")
+            throw usage_error("{}: entry {} has the key {}; a message has role and content", path,
+                              at, quote(key));
+    for (const char* key : {"role", "content"})
+        if (!entry.contains(key) || !entry[key].is_string())
+            throw usage_error("{}: entry {} has no {} that is a text", path, at, key);
+    const ChatMessage message{entry["role"], entry["content"]};
+    if (message.role != "system" && message.role != "user" && message.role != "assistant")
+        throw usage_error("{}: entry {} has the role {}; there are system, user, assistant", path,
+                          at, quote(message.role));
+    return message;
+}
+
 }  // namespace
+
+std::vector<ChatMessage> read_messages(const std::string& path) {
+    const nlohmann::json list = read_json_file(path);
+    if (!list.is_array() || list.empty())
+        throw usage_error(
+            R"({}: holds no list of messages, as in [{{"role": "user", "content": "Hi"}}])", path);
+    std::vector<ChatMessage> messages;
+    for (const auto& entry : list)
+        messages.push_back(read_message(entry, path, messages.size()));
+    if (messages.back().role != "user")
+        throw usage_error("{}: entry {}, the last, has the role {}; the model answers a user's",
+                          path, messages.size() - 1, messages.back().role);
+    return messages;
+}
+
+void check_vocabulary(const Tokenizer& tokenizer, int rows, const std::string& model_path) {
+    if (tokenizer.vocabulary_size() > rows)
+        throw usage_error(
+            "{}: the tokenizer has {} tokens and the model {} rows of embedding; it is the "
+            "tokenizer of another model. Put the model's own beside it, or give --prompt-tokens",
+            model_path, tokenizer.vocabulary_size(), rows);
+}
 
 Tokenizer load_tokenizer(const std::string& path) {
     if (std::filesystem::is_directory(path))
@@ -40,7 +98,11 @@ PromptOptions::PromptOptions(CLI::App& app) {
                             ->type_name("FILE");
     CLI::Option* ids =
         app.add_option("--prompt-tokens", tokens_, "a JSON list of token ids, taken as it is");
-    ids->type_name("FILE")->excludes(text_option_)->excludes(file);
+    CLI::Option* messages =
+        app.add_option("--messages", messages_,
+                       "a JSON list of the turns so far, {\"role\": ..., \"content\": ...}");
+    ids->type_name("FILE")->excludes(text_option_)->excludes(file)->excludes(messages);
+    messages->type_name("FILE")->excludes(text_option_)->excludes(file);
     file->excludes(text_option_);
 }
 
@@ -59,21 +121,36 @@ std::vector<TokenId> PromptOptions::read_ids(int vocabulary) const {
     return ids;
 }
 
-std::vector<TokenId> PromptOptions::read_text(const RunConfig& config,
-                                              const Tokenizer& tokenizer) const {
-    if (text_option_->count() == 0 && file_.empty() && isatty(STDIN_FILENO))
+std::string PromptOptions::read_source() const {
+    if (text_option_->count() > 0)
+        return text_;
+    if (!file_.empty())
+        return read_text_file(file_);
+    if (isatty(STDIN_FILENO))
         throw usage_error(
-            "a prompt is missing: give --prompt TEXT, --prompt-file FILE, or text on standard "
-            "input");
-    const std::string text = text_option_->count() > 0 ? text_
-                             : !file_.empty()          ? read_text_file(file_)
-                                                       : read_all(std::cin);
-    const std::string chat = config.chat == "auto" ? detect_chat_template(tokenizer) : config.chat;
+            "a prompt is missing: give --prompt TEXT, --prompt-file FILE, --messages FILE, or text "
+            "on standard input");
+    return read_all(std::cin);
+}
+
+std::vector<TokenId> PromptOptions::read_text(const RunConfig& config, const Tokenizer& tokenizer,
+                                              int vocabulary) const {
+    check_vocabulary(tokenizer, vocabulary, config.model.path);
+    const std::vector<ChatMessage> messages =
+        messages_.empty() ? std::vector<ChatMessage>{{"user", read_source()}}
+                          : read_messages(messages_);
+    const std::string chat = chosen_template(config, tokenizer);
+    if (chat == "none" && messages_.empty())
+        return tokenizer.encode(messages[0].content, true);
     if (chat == "none")
-        return tokenizer.encode(text, true);
-    const ChatMessage message{"user", text};
-    return tokenizer.encode(apply_chat_template(chat, std::span(&message, 1), true, tokenizer),
-                            false);
+        throw usage_error(
+            "{}: messages need a chat template, and there is none: pass --chat NAME ({})",
+            messages_, known_templates());
+    try {
+        return tokenizer.encode(apply_chat_template(chat, messages, true, tokenizer), false);
+    } catch (const Error& error) {  // turns in an order that this template has no place for
+        throw usage_error("{}{}{}", messages_, messages_.empty() ? "" : ": ", error.what());
+    }
 }
 
 }  // namespace cake

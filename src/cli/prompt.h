@@ -8,6 +8,7 @@
 
 #include "base/dtype.h"
 #include "config/run_config.h"
+#include "text/chat.h"
 #include "text/tokenizer.h"
 
 namespace cake {
@@ -15,9 +16,15 @@ namespace cake {
 // The tokenizer that comes with a model: in its folder, or in its GGUF file.
 Tokenizer load_tokenizer(const std::string& model_path);
 
+// Usage error where the tokenizer has ids that the model's embedding has no row for: it is another model's.
+void check_vocabulary(const Tokenizer& tokenizer, int rows, const std::string& model_path);
+
+// The turns of a conversation, a JSON list of {"role": ..., "content": ...}. Usage errors name file and entry.
+std::vector<ChatMessage> read_messages(const std::string& path);
+
 class PromptOptions {
 public:
-    // Adds --prompt, --prompt-file and --prompt-tokens to `app`.
+    // Adds --prompt, --prompt-file, --messages and --prompt-tokens to `app`.
     explicit PromptOptions(CLI::App& app);
     PromptOptions(const PromptOptions&) = delete;
     PromptOptions& operator=(const PromptOptions&) = delete;
@@ -25,12 +32,16 @@ public:
     bool is_text() const { return tokens_.empty(); }  // needs a tokenizer
     // A list of ids, as it is.
     std::vector<TokenId> read_ids(int vocabulary) const;
-    // The ids of a text, through the chat template that the configuration names ("auto": the model's). Standard input
-    // where no option was given. Usage errors name the source and what to do.
-    std::vector<TokenId> read_text(const RunConfig& config, const Tokenizer& tokenizer) const;
+    // The ids of a text or of messages, through the chat template that the configuration names ("auto": the model's).
+    // Standard input where no option was given. `vocabulary`: rows of the model's embedding. Usage errors name the
+    // source and what to do.
+    std::vector<TokenId> read_text(const RunConfig& config, const Tokenizer& tokenizer,
+                                   int vocabulary) const;
 
 private:
-    std::string text_, file_, tokens_;
+    std::string read_source() const;
+
+    std::string text_, file_, messages_, tokens_;
     CLI::Option* text_option_;
 };
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <span>
 
 #include "base/error.h"
 #include "config/model_config.h"
@@ -59,11 +60,15 @@ private:
     std::string prefix_;
 };
 
-const GgufTensor* find_tensor(const GgufFile& gguf, std::string_view name) {
-    const auto& tensors = gguf.tensors();
-    const auto found = std::find_if(tensors.begin(), tensors.end(),
-                                    [&](const GgufTensor& t) { return t.name == name; });
-    return found == tensors.end() ? nullptr : &*found;
+// The parts of a split model: metadata are in the first, tensors in all of them.
+using Parts = std::span<const GgufFile>;
+
+const GgufTensor* find_tensor(Parts parts, std::string_view name) {
+    for (const GgufFile& part : parts)
+        for (const GgufTensor& tensor : part.tensors())
+            if (tensor.name == name)
+                return &tensor;
+    return nullptr;
 }
 
 std::string read_architecture(const GgufFile& gguf) {
@@ -77,17 +82,18 @@ std::string read_architecture(const GgufFile& gguf) {
 }
 
 // The embedding's rows are the truth; the tokenizer may list fewer tokens.
-int read_vocab(const GgufFile& gguf, const GgufKeys& keys) {
-    const GgufTensor* embedding = find_tensor(gguf, "token_embd.weight");
+int read_vocab(Parts parts, const GgufKeys& keys) {
+    const GgufTensor* embedding = find_tensor(parts, "token_embd.weight");
     if (!embedding)
         return int(keys.required_integer("vocab_size", 1, ModelLimits::vocab));
     const std::int64_t rows = embedding->shape.rank() == 2 ? embedding->shape[0] : 0;
     if (rows < 1 || rows > ModelLimits::vocab)
-        throw damaged(gguf.file().path(), "token_embd.weight has shape {}", embedding->shape.str());
+        throw damaged(parts.front().file().path(), "token_embd.weight has shape {}",
+                      embedding->shape.str());
     return int(rows);
 }
 
-void read_sizes(const GgufFile& gguf, const GgufKeys& keys, ModelConfig& config) {
+void read_sizes(Parts parts, const GgufKeys& keys, ModelConfig& config) {
     config.n_layers = int(keys.required_integer("block_count", 1, ModelLimits::layers));
     config.d_model = int(keys.required_integer("embedding_length", 1, ModelLimits::width));
     config.d_ff = int(keys.required_integer("feed_forward_length", 1, ModelLimits::d_ff));
@@ -95,7 +101,7 @@ void read_sizes(const GgufFile& gguf, const GgufKeys& keys, ModelConfig& config)
     config.n_kv_heads = int(
         keys.integer("attention.head_count_kv", 1, ModelLimits::heads).value_or(config.n_heads));
     config.max_positions = int(keys.required_integer("context_length", 1, ModelLimits::positions));
-    config.vocab = read_vocab(gguf, keys);
+    config.vocab = read_vocab(parts, keys);
     config.rms_eps = float(keys.number("attention.layer_norm_rms_epsilon", 0, 1).value_or(1e-5));
     config.sliding_window =
         int(keys.integer("attention.sliding_window", 0, ModelLimits::positions).value_or(0));
@@ -124,11 +130,11 @@ void read_sizes(const GgufFile& gguf, const GgufKeys& keys, ModelConfig& config)
 }
 
 // Llama 3.1 and later: what the llama3 rule divides each frequency by, worked out by the converter.
-std::vector<float> read_divisors(const GgufFile& gguf, int d_head) {
-    const GgufTensor* tensor = find_tensor(gguf, "rope_freqs.weight");
+std::vector<float> read_divisors(Parts parts, int d_head) {
+    const GgufTensor* tensor = find_tensor(parts, "rope_freqs.weight");
     if (!tensor)
         return {};
-    const std::string& file = gguf.file().path();
+    const std::string& file = parts.front().file().path();
     if (tensor->dtype != DType::F32 || tensor->shape.elements() != d_head / 2)
         throw usage_error("{}: rope_freqs.weight holds {} {}; {} f32 are supported", file,
                           tensor->shape.str(), name(tensor->dtype), d_head / 2);
@@ -140,12 +146,12 @@ std::vector<float> read_divisors(const GgufFile& gguf, int d_head) {
     return divisors;
 }
 
-void read_rope(const GgufFile& gguf, const GgufKeys& keys, ModelConfig& config) {
+void read_rope(Parts parts, const GgufKeys& keys, ModelConfig& config) {
     RopeConfig& rope = config.rope;
     rope.theta =
         keys.number("rope.freq_base", ModelLimits::least_rope_theta, ModelLimits::rope_theta)
             .value_or(10000);
-    rope.divisors = read_divisors(gguf, config.d_head);
+    rope.divisors = read_divisors(parts, config.d_head);
     if (!rope.divisors.empty()) {
         rope.scaling = RopeScaling::Llama3;
         rope.factor = *std::max_element(rope.divisors.begin(), rope.divisors.end());
@@ -178,27 +184,29 @@ void read_rope(const GgufFile& gguf, const GgufKeys& keys, ModelConfig& config) 
     }
 }
 
-// The type that holds most of the file's bytes.
-DType main_dtype(const GgufFile& gguf) {
+// The type that holds most of the model's bytes.
+DType main_dtype(Parts parts) {
     std::array<std::size_t, 256> bytes{};
-    for (const GgufTensor& tensor : gguf.tensors())
-        bytes[std::size_t(tensor.dtype)] += bytes_of(tensor.dtype, tensor.shape.elements());
+    for (const GgufFile& part : parts)
+        for (const GgufTensor& tensor : part.tensors())
+            bytes[std::size_t(tensor.dtype)] += bytes_of(tensor.dtype, tensor.shape.elements());
     return DType(std::max_element(bytes.begin(), bytes.end()) - bytes.begin());
 }
 
 }  // namespace
 
-ModelConfig model_config_from_gguf(const GgufFile& gguf) {
+ModelConfig model_config_from_gguf(Parts parts) {
+    const GgufFile& gguf = parts.front();
     const std::string& file = gguf.file().path();
     ModelConfig config;
     config.architecture = read_architecture(gguf);
     const GgufKeys keys(gguf, config.architecture);
-    read_sizes(gguf, keys, config);
-    read_rope(gguf, keys, config);
-    config.dtype = main_dtype(gguf);
-    config.qkv_bias = find_tensor(gguf, "blk.0.attn_q.bias") != nullptr;
-    config.tied_head = find_tensor(gguf, "output.weight") == nullptr;
-    if (find_tensor(gguf, "blk.0.attn_output.bias"))
+    read_sizes(parts, keys, config);
+    read_rope(parts, keys, config);
+    config.dtype = main_dtype(parts);
+    config.qkv_bias = find_tensor(parts, "blk.0.attn_q.bias") != nullptr;
+    config.tied_head = find_tensor(parts, "output.weight") == nullptr;
+    if (find_tensor(parts, "blk.0.attn_output.bias"))
         throw usage_error("{}: a bias on the output of attention is not supported", file);
 
     config.name = gguf.string("general.name").value_or("");

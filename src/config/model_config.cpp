@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "config/model_limits.h"
+#include "io/checkpoint_files.h"
 #include "io/gguf.h"
 #include "io/json_file.h"
 
@@ -92,7 +93,7 @@ ModelConfig read_model_config(const std::string& path) {
                           path.empty() ? "model.path is empty" : path);
     }
     if (file.extension() == ".gguf" || begins_as_gguf(file))
-        return model_config_from_gguf(GgufFile(file.string()));
+        return model_config_from_gguf(open_checkpoint_files(file.string()).gguf);
     return model_config_from_json(read_json_file(file.string()), file.string(), folder_name(file));
 }
 

@@ -1,6 +1,7 @@
 // What a model is: numbers read from config.json or from GGUF metadata. A model is data, not a class.
 #pragma once
 
+#include <span>
 #include <string>
 #include <vector>
 
@@ -53,9 +54,9 @@ struct ModelConfig {
 // Usage errors name the file, the key, what was found and what is supported.
 ModelConfig read_model_config(const std::string& path);
 
-// The same from what is open or parsed already. `file` names it in messages; `name`: what to call a model that has no
+// The same from what is open or parsed already. `parts`: of a split model all of them. `file` names it in messages; `name`: what to call a model that has no
 // name of its own.
-ModelConfig model_config_from_gguf(const GgufFile& gguf);
+ModelConfig model_config_from_gguf(std::span<const GgufFile> parts);
 ModelConfig model_config_from_json(const nlohmann::json& config, const std::string& file,
                                    const std::string& name);
 

@@ -81,6 +81,7 @@ void DecodeBatch::upload() {
     kv_ = {pool.layout(), pool.slab(), tables_, lengths_, budgets_, positions_};
     probs_ = {ws_.probs, prob_offsets_};
     scores_ = {ws_.decode_scores, score_offsets_};
+    score_floats_ = rows * model_.shard.n_kv();
     changed_ = false;
 }
 
@@ -101,6 +102,20 @@ void DecodeBatch::settle() {
     }
 }
 
+// Where ranks share a KV head, each scores with its own query heads; the sum over them, once a step for all layers, is
+// the same on all, and so is what leaves.
+void DecodeBatch::evict() {
+    const float group = float(model_.config.group());
+    if (rank_.sharers)
+        rank_.dev.fill_zero(rank_.stream, ws_.decode_scores);
+    rank_.dev.decode_scores(rank_.stream, kv_, probs_, policy_.window, policy_.pool, group,
+                            scores_);
+    if (rank_.sharers)
+        rank_.sharers->all_reduce_sum(rank_.stream,
+                                      ws_.decode_scores.view().reshaped({score_floats_}));
+    rank_.dev.decode_evict(rank_.stream, kv_, scores_, policy_.window, decode_order(policy_));
+}
+
 Tensor DecodeBatch::step(std::span<const TokenId> tokens) {
     CAKE_CHECK(tokens.size() == members_.size() && !tokens.empty(), "{} tokens for {} sequences",
                tokens.size(), members_.size());
@@ -118,8 +133,7 @@ Tensor DecodeBatch::step(std::span<const TokenId> tokens) {
     // layers together: nothing reads them before the next step.
     if (evicts()) {
         auto t = rank_.time(Phase::Evict);
-        rank_.dev.decode_scores(rank_.stream, kv_, probs_, policy_.window, policy_.pool, scores_);
-        rank_.dev.decode_evict(rank_.stream, kv_, scores_, policy_.window, decode_order(policy_));
+        evict();
     }
     settle();
     return logits;

@@ -35,6 +35,7 @@ private:
     bool evicts() const { return policy_.decode != DecodeEvict::None; }
     void make_room();
     void upload();
+    void evict();
     void settle();
 
     Rank rank_;
@@ -45,6 +46,7 @@ private:
     bool changed_ = true;  // membership or pages differ from what the device knows
     PagedBatch kv_;
     RaggedRows probs_, scores_;
+    std::int64_t score_floats_ = 0;  // that scores_ takes
     Tensor tables_, lengths_, budgets_, positions_, prob_offsets_, score_offsets_;
 };
 

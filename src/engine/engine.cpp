@@ -13,14 +13,16 @@ Shard my_shard(const PlanInput& plan, const Communicator& comm) {
     return shard_of(plan.model, comm.size(), comm.rank());
 }
 
-std::vector<LayerResult> layer_results(const Rank& rank, const Eviction& e) {
+// A KV head that ranks share is its owner's to report.
+std::vector<LayerResult> layer_results(const Rank& rank, const Shard& shard, const Eviction& e) {
     std::vector<LayerResult> out;
     for (int l = 0; l < e.cache.n_layers(); ++l) {
         LayerResult r;
         r.seen = e.seen[std::size_t(l)];
         r.kept = e.cache.length(l);
         r.budget = e.cascade.evicts() ? e.cascade.budgets()[std::size_t(l)] : r.kept;
-        r.positions = e.cache.positions(rank.dev, rank.stream, l);
+        if (shard.owns_kv())
+            r.positions = e.cache.positions(rank.dev, rank.stream, l);
         out.push_back(std::move(r));
     }
     return out;
@@ -39,13 +41,22 @@ Engine::Engine(Backend& dev, Communicator& comm, const Checkpoint& checkpoint,
                                        int(plan_rank(plan, comm.rank()).pages))),
       load_s_(load_timer_.seconds()) {}
 
+Rank Engine::rank(PhaseTimes& times) {
+    if (!sharers_ && model_.shard.ranks > plan_.model.n_kv_heads)
+        sharers_ = comm_.split(int(model_.shard.kv_heads.begin));
+    return {dev_, comm_, &times, {}, model_.shard.shares_kv() ? sharers_.get() : nullptr};
+}
+
+Communicator::Traffic Engine::sharing_traffic() const {
+    return sharers_ ? sharers_->traffic() : Communicator::Traffic{};
+}
+
 Generation Engine::generate(const Request& request, const OnToken& on_token,
                             const PrefillOptions& options) {
     const int S = int(request.prompt.size());
     CAKE_CHECK(S > 0 && S <= plan_.prompt, "a prompt of {} tokens, sized for {}", S, plan_.prompt);
     const Policy& policy = plan_.policies.front();
-    const Rank rank{dev_, comm_, &prefill_times_};
-    const Rank decode_rank{dev_, comm_, &decode_times_};
+    const Rank rank = this->rank(prefill_times_), decode_rank = this->rank(decode_times_);
     Generation out;
 
     Timer since_request;
@@ -57,7 +68,7 @@ Generation Engine::generate(const Request& request, const OnToken& on_token,
     out.timings.prefill_s = since_request.seconds();
     prefill_times_.total_s += out.timings.prefill_s;
     out.evicted = evictions[0].cascade.evicts();
-    out.layers = layer_results(rank, evictions[0]);
+    out.layers = layer_results(rank, model_.shard, evictions[0]);
 
     // One rank samples and decides, so that no rounding can let ranks disagree.
     DecodeBatch batch(decode_rank, model_, policy, workspace_);

@@ -62,7 +62,13 @@ public:
     const PagePool& pool() const { return *pool_; }
     PagePool& pool() { return *pool_; }
     Workspace& workspace() { return workspace_; }
-    Rank rank() { return {dev_, comm_, &prefill_times_}; }
+    // Collective at its first call, which connects the ranks that share a KV head.
+    Rank rank(PhaseTimes& times);
+    Communicator& comm() { return comm_; }
+    Backend& dev() { return dev_; }
+    // Messages among the ranks that share a KV head; zeros where none do.
+    Communicator::Traffic sharing_traffic() const;
+    PhaseTimes& prefill_times() { return prefill_times_; }
     const PhaseTimes& prefill_times() const { return prefill_times_; }
     const PhaseTimes& decode_times() const { return decode_times_; }
     double load_seconds() const { return load_s_; }
@@ -75,6 +81,7 @@ private:
     Model model_;
     Workspace workspace_;
     std::unique_ptr<PagePool> pool_;
+    std::unique_ptr<Communicator> sharers_;
     PhaseTimes prefill_times_, decode_times_;
     double load_s_ = 0;
 };

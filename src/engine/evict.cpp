@@ -8,6 +8,8 @@ View top_k(const Rank& rank, View score, int count, Workspace& ws) {
     auto t = rank.time(Phase::Evict);
     View keep = ws.keep.view().reshaped({score.dim(0), count});
     rank.dev.top_k(rank.stream, score, keep);
+    if (rank.sharers)  // the owner's choice, so that copies of a head can never differ
+        rank.sharers->broadcast(rank.stream, keep, 0);
     return keep;
 }
 
@@ -22,13 +24,22 @@ void prepare_decoding(const Rank& rank, const Policy& policy, SequenceCache& cac
     cache.order(rank.dev, rank.stream, decode_order(policy));
 }
 
-void check_equal_on_all_ranks(const Rank& rank, std::span<const int> values, const char* what) {
+void check_equal_on_all_ranks(Communicator& comm, std::span<const int> values, const char* what) {
     const std::string mine = hex64(fnv1a(std::as_bytes(values)));
-    const auto all = rank.comm.gather_strings(mine);
+    const auto all = comm.gather_strings(mine);
     for (std::size_t r = 0; r < all.size(); ++r)
         if (all[r] != all[0])
             throw Error(fmt::format("{} differ between rank 0 and rank {} ({} and {})", what, r,
                                     all[0], all[r]));
+}
+
+void check_equal_copies(const Rank& rank, View keep) {
+    if (!rank.sharers)
+        return;
+    Tensor host = Tensor::host(DType::I32, {keep.elements()});
+    rank.dev.copy(rank.stream, host, keep.reshaped(host.shape()));
+    rank.dev.synchronize(rank.stream);
+    check_equal_on_all_ranks(*rank.sharers, host.span<int>(), "kept tokens of a shared KV head");
 }
 
 }  // namespace cake

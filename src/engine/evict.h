@@ -19,8 +19,10 @@ void keep_tokens(const Rank& rank, SequenceCache& cache, int l, const LayerKv& k
 // After the last layer: the order lists by which decoding finds a slot for each token.
 void prepare_decoding(const Rank& rank, const Policy& policy, SequenceCache& cache);
 
-// Throws Error on every rank where `values` are not the same on all.
-void check_equal_on_all_ranks(const Rank& rank, std::span<const int> values, const char* what);
+// Throws Error on every rank of `comm` where `values` are not the same on all.
+void check_equal_on_all_ranks(Communicator& comm, std::span<const int> values, const char* what);
+// The same for the tokens that ranks with copies of a KV head keep of a layer. I32, device memory.
+void check_equal_copies(const Rank& rank, View keep);
 
 inline DecodeOrder decode_order(const Policy& policy) {
     return policy.decode == DecodeEvict::Official ? DecodeOrder::Official : DecodeOrder::Position;

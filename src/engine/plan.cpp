@@ -91,6 +91,19 @@ RankPlan plan_rank(const PlanInput& in, int rank) {
     return p;
 }
 
+namespace {
+
+// Positions that a KV head's owner sends in a prefill: what each layer keeps at its own stage, if all layers were alike.
+std::int64_t stage_choices(const Policy& p, std::int64_t L, std::int64_t S) {
+    const std::int64_t T = L * p.prefix_budget();
+    std::int64_t sum = 0;
+    for (std::int64_t l = 1; l <= L; ++l)
+        sum += std::min(S - p.window, p.cascade ? T / l : S);
+    return sum;
+}
+
+}  // namespace
+
 TrafficPlan plan_traffic(const PlanInput& in) {
     TrafficPlan t;
     if (in.ranks == 1)
@@ -103,6 +116,16 @@ TrafficPlan plan_traffic(const PlanInput& in) {
     for (const Policy& p : in.policies)
         if (p.observe != Observe::Nothing && S > p.window)
             t.statistics_bytes += L * 2 * std::int64_t(sizeof(double));
+    const Shard first = shard_of(in.model, in.ranks, 0);
+    for (const Policy& p : in.policies) {
+        if (!first.shares_kv())
+            break;
+        if (p.evicts(in.prompt))
+            t.shared_head_bytes += 4 * (L * first.n_q() * (S - p.window) + stage_choices(p, L, S));
+        if (p.decode != DecodeEvict::None)
+            t.shared_head_bytes_per_token +=
+                in.batch * decode_row_floats(p, in.model.n_layers, in.prompt) * 4;
+    }
     t.all_reduces_per_token = 1 + 2 * L;
     t.all_reduce_bytes_per_token = (1 + 2 * L) * in.batch * row;
     return t;
@@ -140,6 +163,8 @@ nlohmann::json to_json(const TrafficPlan& t) {
     return {{"prefill_all_reduces", t.prefill_all_reduces},
             {"prefill_all_reduce_bytes", t.prefill_all_reduce_bytes},
             {"statistics_bytes", t.statistics_bytes},
+            {"shared_head_bytes", t.shared_head_bytes},
+            {"shared_head_bytes_per_token", t.shared_head_bytes_per_token},
             {"all_reduces_per_token", t.all_reduces_per_token},
             {"all_reduce_bytes_per_token", t.all_reduce_bytes_per_token}};
 }

@@ -60,8 +60,11 @@ RankPlan plan_rank(const PlanInput& input, int rank);
 struct TrafficPlan {
     std::int64_t prefill_all_reduces = 0, prefill_all_reduce_bytes = 0;
     std::int64_t statistics_bytes = 0;  // two doubles a layer and observing policy
-    std::int64_t all_reduces_per_token = 0,
-                 all_reduce_bytes_per_token = 0;  // of a decode step of `batch` sequences
+    // Among ranks that share a KV head (rank 0's): query heads' scores and the owner's choice, a layer and policy (if
+    // all layers were alike); a step's scores while decoding.
+    std::int64_t shared_head_bytes = 0, shared_head_bytes_per_token = 0;
+    std::int64_t all_reduces_per_token = 0;
+    std::int64_t all_reduce_bytes_per_token = 0;  // of a decode step of `batch` sequences
 };
 TrafficPlan plan_traffic(const PlanInput& input);
 

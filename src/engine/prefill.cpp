@@ -23,7 +23,7 @@ Tensor prefill(const Rank& rank, const Model& model, std::span<const TokenId> pr
             seen.push_back(observer.preference(policy, kv));
             cascade.add(seen.back() ? seen.back()->preference : 0);
             if (options.check)
-                check_equal_on_all_ranks(rank, cascade.budgets(), "budgets");
+                check_equal_on_all_ranks(rank.comm, cascade.budgets(), "budgets");
 
             // The cake is cut again. Kept tokens are stored best first, so a smaller share is a shorter prefix:
             // earlier layers hand back their tail pages, nothing moves.
@@ -35,6 +35,8 @@ Tensor prefill(const Rank& rank, const Model& model, std::span<const TokenId> pr
             View score = observer.scores(policy, kv);     // [n_kv, S - window]
             View keep = top_k(rank, score, kept[l], ws);  // [n_kv, kept[l]], best first
             keep_tokens(rank, cache, l, kv, cascade.window(), keep);
+            if (options.check)
+                check_equal_copies(rank, keep);
         }
     }
     for (auto& e : evictions)

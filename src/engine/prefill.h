@@ -25,14 +25,14 @@ struct Eviction {
 };
 
 struct PrefillOptions {
-    bool check = false;  // compare budgets over ranks at every layer
-    std::function<void(int layer, int tokens)> progress = {};  // tokens of this layer that have passed
+    bool check =
+        false;  // compare budgets, and copies of shared KV heads, over ranks at every layer
+    std::function<void(int layer, int tokens)> progress = {};  // tokens of it that have passed
 
     void report(int layer, int tokens) const {
         if (progress)
             progress(layer, tokens);
     }
-};  // tokens of this layer that have passed
 };
 
 // Passes `prompt` through every layer and leaves in each eviction's cache what its policy keeps, ready for decoding.

@@ -96,7 +96,7 @@ json rank_json(Engine& engine, const ReportContext& context, const Generation& g
             heads.push_back(digest(head));
         digests.push_back(heads);
     }
-    const Communicator::Traffic traffic = engine.rank().comm.traffic();
+    const Communicator::Traffic traffic = engine.comm().traffic();
     return {{"host", context.host},
             {"digests", digests},
             {"weights", engine.model().weight_bytes()},
@@ -114,7 +114,7 @@ json rank_json(Engine& engine, const ReportContext& context, const Generation& g
 
 std::vector<json> gather(Engine& engine, const json& mine) {
     std::vector<json> out;
-    for (const std::string& text : engine.rank().comm.gather_strings(mine.dump()))
+    for (const std::string& text : engine.comm().gather_strings(mine.dump()))
         out.push_back(json::parse(text));
     return out;
 }
@@ -157,7 +157,7 @@ json make_report(Engine& engine, const ReportContext& context, const Request& re
                  const Generation& g, const std::string& text) {
     const std::vector<json> ranks = gather(engine, rank_json(engine, context, g));
     const PlanInput& plan = engine.plan();
-    if (engine.rank().comm.rank() != 0)
+    if (engine.comm().rank() != 0)
         return {};
 
     const ModelConfig& m = plan.model;
@@ -165,7 +165,7 @@ json make_report(Engine& engine, const ReportContext& context, const Request& re
     for (int r = 0; r < plan.ranks; ++r)
         kv_full.push_back(plan_rank(plan, r).kv_full);
     json hosts = column(ranks, "host");
-    const DeviceInfo device = engine.rank().dev.info();
+    const DeviceInfo device = engine.dev().info();
 
     json report;
     report["schema"] = "cake.report/1";
@@ -183,7 +183,7 @@ json make_report(Engine& engine, const ReportContext& context, const Request& re
                        {"parameters", m.parameters()}};
     report["machine"] = {{"ranks", plan.ranks},
                          {"hosts", hosts},
-                         {"backend", engine.rank().dev.name()},
+                         {"backend", engine.dev().name()},
                          {"device", device.name},
                          {"threads", context.threads}};
     report["requests"] = {{{"id", request.id},
@@ -205,6 +205,9 @@ json make_report(Engine& engine, const ReportContext& context, const Request& re
                       {"prefill", phase_json(engine.prefill_times())},
                       {"decode", phase_json(engine.decode_times())}};
     report["traffic"] = ranks[0]["traffic"];
+    const Communicator::Traffic shared = engine.sharing_traffic();
+    report["traffic"]["shared_head_calls"] = shared.all_reduce_calls + shared.other_calls;
+    report["traffic"]["shared_head_bytes"] = shared.all_reduce_bytes + shared.other_bytes;
     report["roofline"] = roofline_json(engine, request, g);
     return report;
 }
@@ -214,7 +217,7 @@ json make_kept_dump(Engine& engine, const Request& request, const Generation& g)
     for (const LayerResult& layer : g.layers)
         mine.push_back(layer.positions);
     const std::vector<json> ranks = gather(engine, mine);
-    if (engine.rank().comm.rank() != 0)
+    if (engine.comm().rank() != 0)
         return {};
     json layers = json::array();
     for (std::size_t l = 0; l < g.layers.size(); ++l) {

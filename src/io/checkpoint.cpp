@@ -1,6 +1,7 @@
 #include "io/checkpoint.h"
 
 #include <algorithm>
+#include <cstring>
 #include <unordered_map>
 
 #include "io/checkpoint_files.h"
@@ -73,6 +74,48 @@ Slice slice_of(const StoredTensor& tensor, Range rows, Range columns) {
     return {rows, columns, n_columns};
 }
 
+// The first of n elements that is infinite or not a number, or n. All bits of the exponent say so; one pass without
+// branches looks for them, since nearly every row has none.
+template <typename Bits>
+std::int64_t first_not_finite(const std::byte* data, std::int64_t n, Bits magnitude,
+                              Bits infinity) {
+    const auto at = [&](std::int64_t i) {
+        Bits bits;
+        std::memcpy(&bits, data + std::size_t(i) * sizeof(bits), sizeof(bits));
+        return Bits(bits & magnitude);
+    };
+    Bits largest = 0;
+    for (std::int64_t i = 0; i < n; ++i)
+        largest = std::max(largest, at(i));
+    if (largest < infinity)
+        return n;
+    std::int64_t i = 0;
+    while (at(i) < infinity)
+        ++i;
+    return i;
+}
+
+std::int64_t first_not_finite(DType dtype, const std::byte* data, std::int64_t n) {
+    switch (dtype) {
+        case DType::F32: return first_not_finite<std::uint32_t>(data, n, 0x7fffffff, 0x7f800000);
+        case DType::BF16: return first_not_finite<std::uint16_t>(data, n, 0x7fff, 0x7f80);
+        case DType::F16: return first_not_finite<std::uint16_t>(data, n, 0x7fff, 0x7c00);
+        default: return n;
+    }
+}
+
+// One such weight makes every logit a NaN, many layers later and without a hint where from.
+[[noreturn]] void refuse_not_finite(const StoredTensor& tensor, std::int64_t row,
+                                    std::int64_t column) {
+    const std::string where = tensor.shape.rank() < 2
+                                  ? fmt::format("element {}", tensor.head ? row : column)
+                                  : fmt::format("row {}, column {}", row, column);
+    throw usage_error(
+        "{}: weight {} is infinite or not a number at {}; the file is damaged or the model was "
+        "saved broken: fetch it again, or take another copy",
+        tensor.file->path(), quote(tensor.name), where);
+}
+
 }  // namespace
 
 void Checkpoint::read(const std::string& name, Range rows, Range columns, View out) const {
@@ -107,6 +150,9 @@ void Checkpoint::read(const std::string& name, Range rows, Range columns, View o
             highest = std::max(highest, source);
             convert_row(*tensor.dtype, tensor.data.data() + std::size_t(source) * row_bytes,
                         slice.columns.begin, slice.columns.size(), out.dtype(), to);
+            const std::int64_t bad = first_not_finite(out.dtype(), to, slice.columns.size());
+            if (bad < slice.columns.size())
+                refuse_not_finite(tensor, row, slice.columns.begin + bad);
         }
         // What was copied is not read again: a rank's memory holds its share, not the file.
         tensor.file->release(tensor.data.subspan(std::size_t(lowest) * row_bytes,

@@ -54,7 +54,8 @@ public:
     // ([rows.size(), columns.size()], F32, BF16 or F16, host memory), converted or dequantised, and
     // hands the mapped pages back to the system. The row order of q_proj and k_proj is Hugging
     // Face's also where a llama-architecture GGUF interleaves them. Columns of a quantised tensor
-    // may begin and end anywhere. Usage errors: no such tensor, or a type that is no weight's.
+    // may begin and end anywhere. Usage errors: no such tensor, a type that is no weight's, or a
+    // value that is infinite or not a number (named by tensor, row and column).
     void read(const std::string& name, Range rows, Range columns, View out) const;
 
 private:

@@ -12,6 +12,7 @@ struct Rank {
     Communicator& comm;
     PhaseTimes* times;
     Stream stream{};
+    Communicator* sharers = nullptr;  // ranks that hold this rank's KV head with it; null: none do
 
     PhaseScope time(Phase phase) const { return PhaseScope(*times, phase); }
 };

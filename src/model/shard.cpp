@@ -17,8 +17,26 @@ double attention_work(const ModelConfig& m, double n_q, double n_kv) {
     return projections + 2 * n_q * m.d_head * balance_tokens;
 }
 
-Range kv_run(const ModelConfig& m, int ranks, int rank) {
-    return even_run(m.n_kv_heads, ranks, rank);
+// The heads of a rank: kv_heads, q_heads and who shares them.
+Shard heads_of(const ModelConfig& m, int ranks, int rank) {
+    Shard s;
+    s.rank = rank;
+    s.ranks = ranks;
+    if (ranks <= m.n_kv_heads) {
+        s.kv_heads = even_run(m.n_kv_heads, ranks, rank);
+        s.q_heads = {s.kv_heads.begin * m.group(), s.kv_heads.end * m.group()};
+        return s;
+    }
+    int kv = 0;
+    while (rank >= even_run(ranks, m.n_kv_heads, kv).end)
+        ++kv;
+    const Range sharers = even_run(ranks, m.n_kv_heads, kv);
+    s.sharers = int(sharers.size());
+    s.sharer = int(rank - sharers.begin);
+    s.kv_heads = {kv, kv + 1};
+    const Range mine = even_run(m.group(), s.sharers, s.sharer);
+    s.q_heads = {kv * m.group() + mine.begin, kv * m.group() + mine.end};
+    return s;
 }
 
 // Borders of the MLP columns, [ranks + 1], in units that keep vector loads and quantised blocks whole where there
@@ -33,8 +51,9 @@ std::vector<std::int64_t> ff_borders(const ModelConfig& m, int ranks) {
     std::vector<std::int64_t> borders(std::size_t(ranks) + 1, 0);
     double ideal = 0;
     for (int r = 0; r < ranks; ++r) {
-        const auto kv = double(kv_run(m, ranks, r).size());
-        ideal += std::max(all / ranks - attention_work(m, kv * m.group(), kv), 0.0) / column_work;
+        const Shard heads = heads_of(m, ranks, r);
+        ideal +=
+            std::max(all / ranks - attention_work(m, heads.n_q(), heads.n_kv()), 0.0) / column_work;
         borders[std::size_t(r) + 1] = std::int64_t(std::llround(ideal / double(unit))) * unit;
     }
     // Where attention alone exceeds a rank's share the ideal columns add up to more than there are.
@@ -57,18 +76,14 @@ Range even_run(std::int64_t n, int parts, int part) {
     return {begin, begin + each + (part < more ? 1 : 0)};
 }
 
-int max_ranks(const ModelConfig& model) { return model.n_kv_heads; }
+int max_ranks(const ModelConfig& model) { return model.n_heads; }
 
 Shard shard_of(const ModelConfig& model, int ranks, int rank) {
     if (ranks > max_ranks(model))
         throw usage_error(
-            "{} ranks are too many for this model, which has {} KV heads: start at most {}", ranks,
-            model.n_kv_heads, max_ranks(model));
-    Shard s;
-    s.rank = rank;
-    s.ranks = ranks;
-    s.kv_heads = kv_run(model, ranks, rank);
-    s.q_heads = {s.kv_heads.begin * model.group(), s.kv_heads.end * model.group()};
+            "{} ranks are too many for this model: start at most {}, one for each query head",
+            ranks, max_ranks(model));
+    Shard s = heads_of(model, ranks, rank);
     const auto ff = ff_borders(model, ranks);
     s.ff = {ff[std::size_t(rank)], ff[std::size_t(rank) + 1]};
     s.vocab = even_run(model.vocab, ranks, rank);

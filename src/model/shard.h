@@ -7,7 +7,8 @@
 namespace cake {
 
 // Half-open ranges. Query heads of different ranks are disjoint and cover the model; so do ff columns and vocabulary
-// rows. KV heads are dealt in contiguous runs whose sizes differ by at most one.
+// rows. KV heads are dealt in contiguous runs whose sizes differ by at most one. Where there are more ranks than KV
+// heads, each KV head is held by a run of ranks, its sharers, and its query heads are dealt among them.
 struct Shard {
     int rank = 0;
     int ranks = 1;
@@ -16,12 +17,18 @@ struct Shard {
     Range ff;     // MLP columns
     Range vocab;  // rows of embedding and head
 
+    int sharers = 1;  // ranks that hold this rank's KV head
+    int sharer = 0;   // this rank's place among them
+
+    bool shares_kv() const { return sharers > 1; }
+    // The lowest sharer owns the head: it selects for all, and speaks for it in reports.
+    bool owns_kv() const { return sharer == 0; }
     int n_kv() const { return int(kv_heads.size()); }
     int n_q() const { return int(q_heads.size()); }
     int group() const { return n_q() / n_kv(); }
 };
 
-// Largest number of ranks that can share this model.
+// Largest number of ranks that can share this model: one query head each.
 int max_ranks(const ModelConfig& model);
 
 // MLP columns are dealt so that the multiplications of a token, attention over `balance_tokens` keys included, differ

@@ -34,6 +34,7 @@ std::vector<Row> table(const ModelConfig& m, const Shard& s, const WorkspaceSize
         {&W::mean, &B::other, f, {n_q, seen}},
         {&W::variance, &B::other, f, {n_q, seen}},
         {&W::head_scores, &B::other, f, {n_q, seen}},
+        {&W::group_scores, &B::other, f, {s.shares_kv() ? m.group() : 0, seen}},
         {&W::scores, &B::other, f, {n_kv, seen}},
         {&W::keep, &B::other, DType::I32, {n_kv, seen}},
         {&W::sums, &B::other, DType::F64, {2}},

@@ -38,7 +38,8 @@ struct Workspace {
     Tensor q_window;     // [window, n_q, d_head]
     Tensor mean;         // [n_q, S]
     Tensor variance;     // [n_q, S]
-    Tensor head_scores;  // [n_q, S]
+    Tensor head_scores;   // [n_q, S]
+    Tensor group_scores;  // [query heads of the group, S], where ranks share a KV head
     Tensor scores;       // [n_kv, S]
     Tensor keep;         // I32 [n_kv, S]
     Tensor sums;         // F64 [2]

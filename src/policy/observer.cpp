@@ -55,8 +55,24 @@ View Observer::scores(const Policy& policy, const LayerKv& kv) {
     rank_.dev.column_scores(rank_.stream, ws_.mean.view().reshaped({n_q, n}),
                             ws_.variance.view().reshaped({n_q, n}), policy.score,
                             float(policy.gamma), policy.pool, per_head);
-    rank_.dev.group_mean(rank_.stream, per_head, float(n_q / n_kv), score);
+    View group = whole_group(per_head);
+    rank_.dev.group_mean(rank_.stream, group, float(group.dim(0) / n_kv), score);
     return score;
+}
+
+// Where ranks share a KV head, the rows of all its query heads, in head order: the sum over the group is then made of
+// the same numbers in the same order as on one rank.
+View Observer::whole_group(View per_head) {
+    if (!rank_.sharers)
+        return per_head;
+    const std::int64_t group = ws_.group_scores.shape()[0], n = per_head.dim(1);
+    View all = ws_.group_scores.view().reshaped({group, n});
+    std::vector<std::int64_t> parts;
+    for (int i = 0; i < rank_.sharers->size(); ++i)
+        parts.push_back(even_run(group, rank_.sharers->size(), i).size() * n);
+    rank_.sharers->all_gather(rank_.stream, per_head.reshaped({per_head.elements()}), parts,
+                              all.reshaped({all.elements()}));
+    return all;
 }
 
 }  // namespace cake

@@ -37,6 +37,7 @@ private:
         return policy.observe == Observe::Window && n_tokens_ > policy.window;
     }
     void observe(const Policy& policy, const LayerKv& kv);
+    View whole_group(View per_head);
 
     Rank rank_;
     int n_tokens_;

@@ -254,7 +254,7 @@ TEST_F(Generate, SaysThatMemoryIsTooSmallBeforeItLoads) {
 }
 
 TEST_F(Generate, RefusesTooManyRanksOnceAndEndsAll) {
-    expect_usage_error(run_program_on_ranks(5, generate("five")), "5 ranks are too many");
+    expect_usage_error(run_program_on_ranks(9, generate("nine")), "9 ranks are too many");
 }
 
 // A rank of several that fails at start-up: a threads value that only it is given.

@@ -15,7 +15,7 @@ TEST(EngineMpi, KeepsTheSameTokensAsTheOfficialCode) {
         const Golden golden(name);
         RunSettings s;
         s.model = golden.model_path();
-        if (comm.size() > read_model_config(s.model).n_kv_heads)
+        if (comm.size() > read_model_config(s.model).n_heads)
             continue;
         s.prompt = golden.prompt("p300");
         s.new_tokens = 32;

@@ -47,7 +47,7 @@ double largest_difference(const std::vector<float>& a, const float* b) {
 }
 
 TEST_P(GoldenEngine, FullCacheGivesTheLogitsAndTokensOfTheOfficialModel) {
-    for (const std::string prompt : {"p300", "p120"}) {
+    for (const auto& [prompt, ids] : golden.index()["prompts"].items()) {
         SCOPED_TRACE(prompt);
         const Capture capture = golden.capture(prompt + "_full.safetensors");
         const auto logits = capture.f32("logits");
@@ -55,14 +55,15 @@ TEST_P(GoldenEngine, FullCacheGivesTheLogitsAndTokensOfTheOfficialModel) {
         EXPECT_EQ(out.tokens, capture.i32("tokens"));
         EXPECT_FALSE(out.evicted);
         const std::size_t vocab = out.logits[0].size();
-        for (std::size_t t = 0; t < out.logits.size(); ++t)
+        ASSERT_GE(logits.size(), 16 * vocab);  // of some models not of every token (trim.py)
+        for (std::size_t t = 0; t < logits.size() / vocab; ++t)
             EXPECT_LT(largest_difference(out.logits[t], logits.data() + t * vocab), 1e-4)
                 << "token " << t;
     }
 }
 
 TEST_P(GoldenEngine, EveryRunOfTheOfficialCodeKeepsTheSameTokens) {
-    for (const std::string prompt : {"p300", "p120"}) {
+    for (const auto& [prompt, ids] : golden.index()["prompts"].items()) {
         std::vector<Policy> policies;
         std::vector<nlohmann::json> runs;
         for (const auto& run : golden.runs()) {
@@ -89,7 +90,7 @@ TEST_P(GoldenEngine, EveryRunOfTheOfficialCodeKeepsTheSameTokens) {
             }
             EXPECT_EQ(out.budgets, capture.i32("layer_budget"));
             EXPECT_EQ(out.kept, capture.i32("prefill_len"));
-            const int n_kv = int(before.shape("evict_score")[1]);
+            const int n_kv = int(out.prefill[0].size());
             const auto kept =
                 split_positions(capture.i32("prefill_positions"), capture.i32("prefill_len"), n_kv);
             EXPECT_EQ(difference(kept, out.prefill).different, 0);
@@ -110,13 +111,18 @@ TEST_P(GoldenEngine, EveryRunOfTheOfficialCodeKeepsTheSameTokens) {
     }
 }
 
-INSTANTIATE_TEST_SUITE_P(Models, GoldenEngine,
-                         testing::Values(Case{"tiny-llama", 1}, Case{"tiny-llama", 2},
-                                         Case{"tiny-llama", 3}, Case{"tiny-llama", 4},
-                                         Case{"tiny-mistral", 1}, Case{"tiny-mistral", 2},
-                                         Case{"tiny-qwen2", 1}, Case{"tiny-qwen2", 2},
-                                         Case{"tiny-llama-bf16", 1}, Case{"tiny-llama-bf16", 3}),
-                         case_name);
+INSTANTIATE_TEST_SUITE_P(
+    Models, GoldenEngine,
+    testing::Values(Case{"tiny-llama", 1}, Case{"tiny-llama", 2}, Case{"tiny-llama", 3},
+                    Case{"tiny-llama", 4}, Case{"tiny-llama", 5}, Case{"tiny-llama", 8},
+                    Case{"tiny-mistral", 1}, Case{"tiny-mistral", 2}, Case{"tiny-mistral", 3},
+                    Case{"tiny-mistral", 4}, Case{"tiny-qwen2", 1}, Case{"tiny-qwen2", 2},
+                    Case{"tiny-qwen2", 3}, Case{"tiny-qwen2", 4}, Case{"tiny-qwen2", 6},
+                    Case{"tiny-llama-bf16", 1}, Case{"tiny-llama-bf16", 3}, Case{"tiny-llama31", 1},
+                    Case{"tiny-llama31", 2}, Case{"tiny-llama31", 3}, Case{"tiny-llama31", 4},
+                    Case{"tiny-llama-linear", 1}, Case{"tiny-llama-linear", 2},
+                    Case{"tiny-qwen2-yarn", 1}, Case{"tiny-qwen2-yarn", 2}),
+    case_name);
 
 }  // namespace
 }  // namespace cake::test

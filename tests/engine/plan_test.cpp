@@ -32,7 +32,7 @@ PlanInput input(const ModelConfig& model, std::vector<Policy> policies, int rank
 
 TEST(Plan, CountsTheWeightsThatLoadingTakes) {
     for (const std::string name : {"tiny-llama", "tiny-mistral", "tiny-qwen2", "tiny-llama-bf16"}) {
-        const std::string path = golden_path(name) + "/model";
+        const std::string path = golden_model(name);
         const ModelConfig config = read_model_config(path);
         auto dev = make_cpu_backend(1);
         std::size_t all = 0;
@@ -50,7 +50,7 @@ TEST(Plan, CountsTheWeightsThatLoadingTakes) {
 TEST(Plan, CountsTheMessagesOfARun) {
     const std::string path = golden_path("tiny-llama") + "/model";
     const ModelConfig model = read_model_config(path);
-    for (int ranks : {1, 2, 3}) {
+    for (int ranks : {1, 2, 3, 6}) {
         const PlanInput plan = input(model, {cake_policy(48)}, ranks, 300);
         const TrafficPlan planned = plan_traffic(plan);
         run_ranks(ranks, [&](Communicator& comm) {
@@ -67,6 +67,13 @@ TEST(Plan, CountsTheMessagesOfARun) {
             EXPECT_EQ(traffic.all_reduce_bytes,
                       planned.prefill_all_reduce_bytes + 3 * planned.all_reduce_bytes_per_token);
             EXPECT_EQ(traffic.statistics_bytes, planned.statistics_bytes);
+            if (comm.rank() == 0) {
+                const auto shared = engine.sharing_traffic();
+                EXPECT_EQ(shared.all_reduce_bytes, 3 * planned.shared_head_bytes_per_token);
+                EXPECT_NEAR(double(shared.other_bytes), double(planned.shared_head_bytes),
+                            0.05 * double(planned.shared_head_bytes))
+                    << "layers are not alike";
+            }
             // Two all-reduces a layer and chunk, and one for the embedding.
             EXPECT_EQ(planned.prefill_all_reduces, ranks == 1 ? 0 : 1 + 2 * 5 * 3);
             EXPECT_EQ(planned.all_reduces_per_token, ranks == 1 ? 0 : 1 + 2 * 5);

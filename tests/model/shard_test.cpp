@@ -22,7 +22,7 @@ TEST(Shard, DealsEveryHeadColumnAndRowToExactlyOneRank) {
     for (int kv : {1, 2, 3, 4, 8})
         for (int group : {1, 3, 4})
             for (int d_ff : {80, 144, 1536, 14336})
-                for (int ranks = 1; ranks <= kv; ++ranks) {
+                for (int ranks = 1; ranks <= kv * group; ++ranks) {
                     ModelConfig m = smollm2();
                     m.n_kv_heads = kv;
                     m.n_heads = kv * group;
@@ -31,10 +31,11 @@ TEST(Shard, DealsEveryHeadColumnAndRowToExactlyOneRank) {
                     for (int r = 0; r < ranks; ++r) {
                         const Shard s = shard_of(m, ranks, r);
                         EXPECT_EQ(s.q_heads.begin, heads);
-                        EXPECT_EQ(s.kv_heads.begin, kv_heads);
+                        EXPECT_EQ(s.kv_heads.begin, s.owns_kv() ? kv_heads : kv_heads - 1);
                         EXPECT_EQ(s.ff.begin, ff);
                         EXPECT_EQ(s.vocab.begin, vocab);
-                        EXPECT_EQ(s.group(), group);
+                        EXPECT_TRUE(s.shares_kv() ? s.n_kv() == 1 : s.group() == group);
+                        EXPECT_GT(s.n_q(), 0);
                         EXPECT_GT(s.n_kv(), 0);
                         EXPECT_GT(s.ff.size(), 0);
                         heads = s.q_heads.end;
@@ -62,6 +63,18 @@ TEST(Shard, GivesFewerMlpColumnsToARankWithMoreHeads) {
     EXPECT_NEAR(work(a) / work(b), 1, 0.02);
 }
 
+TEST(Shard, LetsRanksShareAKvHeadWhereThereAreMoreRanksThanHeads) {
+    // 9 query and 3 KV heads on 5 ranks: KV heads 0 and 1 on two ranks each, with 2 + 1 query heads.
+    const int kv[] = {0, 0, 1, 1, 2}, q[] = {2, 1, 2, 1, 3};
+    for (int r = 0; r < 5; ++r) {
+        const Shard s = shard_of(smollm2(), 5, r);
+        EXPECT_EQ(s.kv_heads.begin, kv[r]);
+        EXPECT_EQ(s.n_q(), q[r]);
+        EXPECT_EQ(s.sharers, r < 4 ? 2 : 1);
+        EXPECT_EQ(s.owns_kv(), r % 2 == 0);
+    }
+}
+
 TEST(Shard, KeepsVectorLoadsAndQuantisedBlocksWholeWhereItCan) {
     for (int r = 0; r < 3; ++r)
         EXPECT_EQ(shard_of(smollm2(), 3, r).ff.begin % 32, 0);
@@ -69,14 +82,12 @@ TEST(Shard, KeepsVectorLoadsAndQuantisedBlocksWholeWhereItCan) {
 
 TEST(Shard, RefusesMoreRanksThanTheModelHasHeadsFor) {
     try {
-        shard_of(smollm2(), 4, 0);
+        shard_of(smollm2(), 10, 0);
         FAIL();
     } catch (const Error& e) {
         EXPECT_EQ(e.code(), ExitCode::Usage);
-        EXPECT_THAT(
-            e.what(),
-            testing::HasSubstr(
-                "4 ranks are too many for this model, which has 3 KV heads: start at most 3"));
+        EXPECT_THAT(e.what(),
+                    testing::HasSubstr("10 ranks are too many for this model: start at most 9"));
     }
 }
 

@@ -2,13 +2,42 @@
 
 #include <algorithm>
 #include <cstring>
+#include <filesystem>
 
 #include "io/json_file.h"
+#include "support/safetensors_writer.h"
+#include "support/temp_folder.h"
 
 namespace cake::test {
 
 std::string golden_path(const std::string& name) {
     return std::string(CAKE_SOURCE_DIR) + "/tests/golden/" + name;
+}
+
+std::string golden_model(const std::string& name) {
+    const std::string folder = golden_path(name) + "/model";
+    if (name != "tiny-llama-bf16")
+        return folder;
+    static const TempFolder rounded;
+    static const bool made = [&] {
+        for (const auto& entry : std::filesystem::directory_iterator(folder))
+            std::filesystem::copy(entry, rounded.path());
+        const Capture weights(golden_model("tiny-llama") + "/model.safetensors");
+        SafetensorsWriter writer;
+        for (const std::string& tensor : weights.names())
+            writer.tensor(tensor, weights.shape(tensor), weights.f32(tensor), DType::BF16);
+        writer.write(rounded.file("model.safetensors"));
+        return true;
+    }();
+    CAKE_CHECK(made, "{} could not be made", name);
+    return rounded.path();
+}
+
+std::vector<std::string> Capture::names() const {
+    std::vector<std::string> out;
+    for (const SafetensorsTensor& t : file_.tensors())
+        out.push_back(t.name);
+    return out;
 }
 
 bool Capture::has(const std::string& name) const {
@@ -33,10 +62,18 @@ std::vector<T> Capture::values(const std::string& name) const {
 }
 template std::vector<float> Capture::values<float>(const std::string&) const;
 template std::vector<double> Capture::values<double>(const std::string&) const;
-template std::vector<std::int32_t> Capture::values<std::int32_t>(const std::string&) const;
+
+std::vector<std::int32_t> Capture::i32(const std::string& name) const {
+    const SafetensorsTensor& t = find(name);
+    if (t.stored != "I16")
+        return values<std::int32_t>(name);
+    std::vector<std::int16_t> narrow(std::size_t(t.shape.elements()));
+    std::memcpy(narrow.data(), t.data.data(), t.data.size());
+    return {narrow.begin(), narrow.end()};
+}
 
 Golden::Golden(const std::string& name)
-    : folder_(golden_path(name)), index_(read_json_file(folder_ + "/index.json")) {}
+    : name_(name), folder_(golden_path(name)), index_(read_json_file(folder_ + "/index.json")) {}
 
 std::vector<TokenId> Golden::prompt(const std::string& name) const {
     return index_["prompts"][name]["input_ids"].get<std::vector<TokenId>>();

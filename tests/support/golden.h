@@ -15,17 +15,20 @@ namespace cake::test {
 // tests/golden/<name>
 std::string golden_path(const std::string& name);
 
+// The folder of a model. That of tiny-llama-bf16 is made at first use, of tiny-llama's weights rounded to BF16: it is
+// what its captures were made from, to the bit.
+std::string golden_model(const std::string& name);
+
 // One file of captured tensors.
 class Capture {
 public:
     explicit Capture(const std::string& path) : file_(path) {}
+    std::vector<std::string> names() const;
     bool has(const std::string& name) const;
     Shape shape(const std::string& name) const { return find(name).shape; }
     std::vector<float> f32(const std::string& name) const { return values<float>(name); }
     std::vector<double> f64(const std::string& name) const { return values<double>(name); }
-    std::vector<std::int32_t> i32(const std::string& name) const {
-        return values<std::int32_t>(name);
-    }
+    std::vector<std::int32_t> i32(const std::string& name) const;  // of I32 or I16
 
 private:
     const SafetensorsTensor& find(const std::string& name) const;
@@ -38,7 +41,7 @@ private:
 class Golden {
 public:
     explicit Golden(const std::string& name);
-    std::string model_path() const { return folder_ + "/model"; }
+    std::string model_path() const { return golden_model(name_); }
     Capture capture(const std::string& file) const { return Capture(folder_ + "/" + file); }
     std::vector<TokenId> prompt(const std::string& name) const;
     const nlohmann::json& index() const { return index_; }
@@ -46,7 +49,7 @@ public:
     const nlohmann::json& runs() const { return index_["runs"]; }
 
 private:
-    std::string folder_;
+    std::string name_, folder_;
     nlohmann::json index_;
 };
 

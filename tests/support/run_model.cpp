@@ -10,10 +10,17 @@ namespace cake::test {
 namespace {
 
 // Every rank's positions of a cache, its heads one after another.
-Positions all_positions(const Rank& rank, const SequenceCache& cache) {
+Positions all_positions(const Rank& rank, const Shard& shard, const SequenceCache& cache) {
     nlohmann::json mine = nlohmann::json::array();
     for (int l = 0; l < cache.n_layers(); ++l)
         mine.push_back(cache.positions(rank.dev, rank.stream, l));
+    if (rank.sharers) {  // copies of a head hold the same tokens; the owner speaks for them
+        for (const std::string& copy : rank.sharers->gather_strings(mine.dump()))
+            EXPECT_EQ(copy, mine.dump());
+        if (!shard.owns_kv())
+            mine = nlohmann::json(std::vector<nlohmann::json>(std::size_t(cache.n_layers()),
+                                                              nlohmann::json::array()));
+    }
     Positions out(std::size_t(cache.n_layers()));
     for (const std::string& text : rank.comm.gather_strings(mine.dump())) {
         const auto theirs = nlohmann::json::parse(text).get<Positions>();
@@ -49,8 +56,11 @@ std::vector<RunOutcome> run_model(Communicator& comm, const RunSettings& s) {
     plan.cache = s.cache;
 
     PhaseTimes times;
-    const Rank rank{*dev, comm, &times};
     const Shard shard = shard_of(plan.model, comm.size(), comm.rank());
+    std::unique_ptr<Communicator> sharers;
+    if (comm.size() > plan.model.n_kv_heads)
+        sharers = comm.split(int(shard.kv_heads.begin));
+    const Rank rank{*dev, comm, &times, {}, shard.shares_kv() ? sharers.get() : nullptr};
     const Model model = load_model(*dev, checkpoint, plan.model, shard, s.weights);
     Workspace ws(*dev, plan.model, shard, workspace_size(plan));
     const int L = plan.model.n_layers, S = plan.prompt;
@@ -79,7 +89,7 @@ std::vector<RunOutcome> run_model(Communicator& comm, const RunSettings& s) {
         o.budgets.assign(e.cascade.budgets().begin(), e.cascade.budgets().end());
         for (int l = 0; l < L; ++l)
             o.kept.push_back(caches[i].length(l));
-        o.prefill = all_positions(rank, caches[i]);
+        o.prefill = all_positions(rank, shard, caches[i]);
         DecodeBatch batch(rank, model, e.policy, ws);
         batch.add(caches[i], S, e.cascade.budgets());
         o.logits.push_back(first);
@@ -88,7 +98,7 @@ std::vector<RunOutcome> run_model(Communicator& comm, const RunSettings& s) {
             o.logits.push_back(row(batch.step(std::span(&o.tokens.back(), 1))));
             o.tokens.push_back(best(o.logits.back()));
         }
-        o.final = all_positions(rank, caches[i]);
+        o.final = all_positions(rank, shard, caches[i]);
         o.pages_planned = pools[i].n_pages();
         o.pages_peak = pools[i].high_water();
         caches[i].clear();
