@@ -29,4 +29,7 @@ source "$root/launch/env.sh"
 options=(-n "$ranks")
 [[ ${CAKE_OVERSUBSCRIBE:-0} == 1 ]] && options+=(--oversubscribe)
 
+# A rank's stderr is a pipe to mpirun; only here is it known that a person looks.
+[[ -t 2 ]] && options+=(-x CAKE_PROGRESS=1)
+
 exec mpirun "${options[@]}" "$program" "$@"

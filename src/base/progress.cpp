@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstdlib>
 #include <unistd.h>
 #include <utility>
 
@@ -25,6 +26,9 @@ std::string duration(double seconds) {
     return fmt::format("{}:{:02}:{:02}", s / 3600, s / 60 % 60, s % 60);
 }
 
+// Under mpirun a rank's stderr is a pipe: launch/mpirun.sh, which sees the terminal, says so.
+bool on_terminal() { return isatty(STDERR_FILENO) || std::getenv("CAKE_PROGRESS"); }
+
 }  // namespace
 
 std::string progress_line(const std::string& what, std::int64_t done, std::int64_t total,
@@ -42,7 +46,7 @@ std::string progress_line(const std::string& what, std::int64_t done, std::int64
 }
 
 Progress::Progress(std::string what, std::int64_t total, bool enabled)
-    : Progress(std::move(what), total, enabled && isatty(STDERR_FILENO) ? stderr : nullptr,
+    : Progress(std::move(what), total, enabled && on_terminal() ? stderr : nullptr,
                [timer = Timer()] { return timer.seconds(); }) {}
 
 Progress::Progress(std::string what, std::int64_t total, std::FILE* out,

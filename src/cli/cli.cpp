@@ -93,7 +93,12 @@ void print_once(const CommandContext& context, const std::string& text) {
     if (context.world.rank() != 0)
         return;
     std::fwrite(text.data(), 1, text.size(), stdout);
-    std::fflush(stdout);
+    flush_output();
+}
+
+void flush_output() {
+    if (std::fflush(stdout) != 0 || std::ferror(stdout))
+        throw Error("standard output could not be written; is the disk full?");
 }
 
 void check_writable(const std::string& path) {

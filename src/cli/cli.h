@@ -37,6 +37,8 @@ ExitCode run_command_line(World& world, std::vector<std::string> args, std::stri
 // errors name what was not understood; they are shared by all ranks.
 std::optional<ExitCode> parse_arguments(CommandContext& context, CLI::App& app);
 
+// Throws Error where standard output took not all that was printed (a full disk, a closed pipe).
+void flush_output();
 // Prints on rank 0 alone.
 void print_once(const CommandContext& context, const std::string& text);
 

@@ -36,6 +36,8 @@ std::map<std::string, json> by_id(const json& report, const std::string& path) {
     for (const json& request : report["requests"]) {
         if (!request.is_object() || !request.contains("id") || !request["id"].is_string())
             throw usage_error("{}: a request has no id", path);
+        if (!request.contains("layers") || !request["layers"].is_array())
+            throw usage_error("{}: request {} has no list of layers", path, request["id"].dump());
         out[request["id"]] = request;
     }
     return out;
@@ -62,9 +64,9 @@ void compare_layers(const std::string& id, const json& a, const json& b, const T
         if (std::abs(x - y) > t.budget)
             out.add("request {}, layer {}: budgets {} and {}, {} apart", id, l, x, y,
                     std::abs(x - y));
+        if (!digests || (x != y && std::abs(x - y) <= t.budget))
+            continue;  // other budgets, other tokens: what was asked to be accepted
         const json p = a[l].value("digest", json::array()), q = b[l].value("digest", json::array());
-        if (!digests)
-            continue;
         for (std::size_t h = 0; h < std::max(p.size(), q.size()); ++h)
             if (h >= p.size() || h >= q.size() || p[h] != q[h])
                 out.add("request {}, layer {}, KV head {}: kept tokens differ", id, l, h);
@@ -123,7 +125,10 @@ ExitCode run_diff(CommandContext& context) {
 
     Differences out;
     context.world.agree([&] {
-        const bool positions = !kept_a.empty() && !kept_b.empty();
+        if (kept_a.empty() != kept_b.empty())
+            throw usage_error(
+                "kept positions of one run are given: --kept-a and --kept-b go together");
+        const bool positions = !kept_a.empty();
         if (tolerance.kept > 0 && !positions)
             throw usage_error(
                 "--kept-tolerance compares positions: give both runs' --dump-kept files with "
@@ -146,10 +151,14 @@ ExitCode run_diff(CommandContext& context) {
             if (positions) {
                 const auto p = by_id(read_json_file(kept_a), kept_a),
                            q = by_id(read_json_file(kept_b), kept_b);
-                for (const auto& [id, request] : p)
-                    if (q.contains(id))
-                        compare_kept(id, request.at("layers"), q.at(id).at("layers"), tolerance,
+                for (const auto& [id, request] : x) {
+                    if (p.contains(id) && q.contains(id))
+                        compare_kept(id, p.at(id).at("layers"), q.at(id).at("layers"), tolerance,
                                      out);
+                    else
+                        out.add("request {}: {} holds no kept positions of it", id,
+                                p.contains(id) ? kept_b : kept_a);
+                }
             }
         } catch (const json::exception& e) {
             throw usage_error("{} or {} is not a report of this program: {}", a, b, e.what());

@@ -92,10 +92,13 @@ ExitCode run_generate(CommandContext& context) {
         check_supported(config, world);
         model = read_model(config);
         dev = make_backend(config, world);
-        make_policy(config.policy, model);
+        make_policy(config.policy,
+                    model);  // all that can be wrong is said before the prompt is read
         shard_of(model, world.size(), world.rank());
         if (!first)
             return;
+        if (!outputs.kept.empty() && outputs.kept == options.report())
+            throw usage_error("--report and --dump-kept name the same file, {}", outputs.kept);
         check_writable(options.report());
         check_writable(outputs.kept);
         if (prompt.is_text()) {
@@ -128,11 +131,12 @@ ExitCode run_generate(CommandContext& context) {
     }
     Generation generation;
     {
-        Progress bar("prefill", std::int64_t(model.n_layers) * plan.prompt,
+        const std::int64_t chunks = (plan.prompt + plan.chunk - 1) / plan.chunk;
+        Progress bar("prefill, layers x chunks", model.n_layers * chunks,
                      first && !options.quiet());
         PrefillOptions prefill{.check = config.check};
         prefill.progress = [&](int layer, int tokens) {
-            bar.update(std::int64_t(layer) * plan.prompt + tokens);
+            bar.update(layer * chunks + (tokens + plan.chunk - 1) / plan.chunk);
         };
         generation = engine->generate(
             request,
@@ -143,8 +147,10 @@ ExitCode run_generate(CommandContext& context) {
             prefill);
     }
     const std::string answer = first ? text->finish() : "";
-    if (first)
+    if (first) {
         std::puts("");
+        flush_output();
+    }
 
     context.phase = "report";
     const ReportContext facts{config, "generate", world.host(), dev->info().threads};

@@ -26,7 +26,7 @@ std::string table(const PlanInput& plan, const std::vector<RankPlan>& ranks) {
             h(p.residual), h(p.uncut_layer), h(p.kept_cache), h(p.workspace), h(p.logits),
             h(p.total()));
     const RankPlan& first = ranks.front();
-    const double peak = double(first.kept_cache + first.uncut_layer);
+    const double peak = double(first.kv_peak);
     out += fmt::format("\nKV peak of rank 0: {}, {:.1f} % of the full cache ({})\n",
                        human_bytes(peak), 100 * peak / double(first.kv_full), h(first.kv_full));
     const TrafficPlan t = plan_traffic(plan);
@@ -71,6 +71,7 @@ ExitCode run_plan(CommandContext& context) {
     bool fits = true;
     context.world.agree([&] {
         check_writable(options.report());
+        check_supported(config, context.world);
         const ModelConfig model = read_model(config);
         const int S = prompt > 0
                           ? prompt

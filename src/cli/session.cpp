@@ -60,7 +60,7 @@ std::unique_ptr<Backend> make_backend(const RunConfig& config, const World& worl
     const std::string& threads = config.engine.threads;
     return make_cpu_backend(threads == "auto"
                                 ? std::max(usable_processors() / world.local_size(), 1)
-                                : std::stoi(threads));
+                                : int(*number_in(threads)));
 }
 
 int fit_context(const ModelConfig& model, int prompt, int new_tokens) {
@@ -78,7 +78,7 @@ int fit_context(const ModelConfig& model, int prompt, int new_tokens) {
             "window, "
             "which is not supported: shorten them",
             prompt + new_tokens, model.sliding_window);
-    const int room = model.max_positions - prompt;
+    const int room = model.max_positions - prompt + 1;  // the last token needs no position
     if (new_tokens > room) {
         spdlog::warn(
             "prompt and answer exceed the model's context of {} tokens: at most {} new tokens "
@@ -92,11 +92,16 @@ int fit_context(const ModelConfig& model, int prompt, int new_tokens) {
 void check_memory(const PlanInput& plan, Backend& dev, const World& world) {
     const RankPlan p = plan_rank(plan, world.rank());
     const std::size_t free = dev.info().free_bytes;
-    const std::size_t needed = p.total() * std::size_t(world.local_size());
+    std::size_t needed = p.total() * std::size_t(world.local_size());
+    if (world.local_size() == world.size()) {  // shares differ
+        needed = 0;
+        for (int r = 0; r < world.size(); ++r)
+            needed += plan_rank(plan, r).total();
+    }
     if (needed <= free)
         return;
     throw usage_error(
-        "the {} ranks of this host need {} and {} is free. A rank takes: weights {}, residual "
+        "the ranks of this host ({}) need {}, and {} is free. A rank takes: weights {}, residual "
         "stream {}, "
         "one uncut layer {}, kept cache {}, workspace {}, logits {}. Take more hosts, a shorter "
         "prompt, a "
@@ -110,11 +115,16 @@ void check_memory(const PlanInput& plan, Backend& dev, const World& world) {
 std::unique_ptr<Engine> load_engine(CommandContext& context, Backend& dev, const RunConfig& config,
                                     const PlanInput& plan, bool quiet) {
     context.phase = "load";
+    // Files that one host lacks are noticed before any rank reads for minutes.
+    std::optional<Checkpoint> checkpoint;
+    context.world.agree([&] {
+        checkpoint = Checkpoint::open(config.model.path);
+        check_tensors(*checkpoint, plan.model);
+    });
     std::unique_ptr<Engine> engine;
     context.world.agree([&] {
-        const Checkpoint checkpoint = Checkpoint::open(config.model.path);
-        Progress bar("load", plan.model.n_layers, !quiet && context.world.rank() == 0);
-        engine = std::make_unique<Engine>(dev, context.world.comm(), checkpoint, plan,
+        Progress bar("load, layers", plan.model.n_layers, !quiet && context.world.rank() == 0);
+        engine = std::make_unique<Engine>(dev, context.world.comm(), *checkpoint, plan,
                                           [&](int layers) { bar.update(layers); });
     });
     return engine;

@@ -20,11 +20,13 @@ Tensor upload_values(const Rank& rank, const std::vector<T>& values, Shape shape
 DecodeBatch::DecodeBatch(const Rank& rank, const Model& model, const Policy& policy, Workspace& ws)
     : rank_(rank), model_(model), policy_(policy), ws_(ws) {}
 
-void DecodeBatch::add(SequenceCache& cache, int prompt_tokens, std::span<const int> budgets) {
+void DecodeBatch::add(SequenceCache& cache, int prompt_tokens, int new_tokens,
+                      std::span<const int> budgets) {
     Member m{&cache, prompt_tokens - 1, {budgets.begin(), budgets.end()}, {}};
-    for (int l = 0; l < cache.n_layers(); ++l)
-        m.capacity.push_back(std::max(cache.length(l), m.budgets[std::size_t(l)] + policy_.window) +
-                             1);
+    for (int l = 0; l < cache.n_layers(); ++l) {
+        const int most = std::max(cache.length(l), m.budgets[std::size_t(l)] + policy_.window) + 1;
+        m.capacity.push_back(std::min(most, cache.length(l) + new_tokens));
+    }
     members_.push_back(std::move(m));
     changed_ = true;
 }
@@ -139,13 +141,15 @@ Tensor DecodeBatch::step(std::span<const TokenId> tokens) {
     return logits;
 }
 
-std::int64_t decode_row_floats(const Policy& policy, int n_layers, int prompt_tokens) {
+std::int64_t decode_row_floats(const Policy& policy, int n_layers, int prompt_tokens,
+                               int new_tokens) {
     if (policy.decode == DecodeEvict::None)
         return 0;
     const std::int64_t L = n_layers;
-    if (!policy.evicts(prompt_tokens))
-        return L * (std::max(prompt_tokens, policy.cache_size) + 1);
-    return L * policy.prefix_budget() + L * (policy.window + 1);
+    if (policy.evicts(prompt_tokens))
+        return L * policy.prefix_budget() + L * (policy.window + 1);
+    return L * std::min<std::int64_t>(std::max(prompt_tokens, policy.cache_size) + std::int64_t(1),
+                                      std::int64_t(prompt_tokens) + new_tokens);
 }
 
 }  // namespace cake

@@ -15,9 +15,9 @@ class DecodeBatch {
 public:
     DecodeBatch(const Rank& rank, const Model& model, const Policy& policy, Workspace& ws);
 
-    // `prompt_tokens` S; `budgets` by layer, what decoding keeps to (Cascade::budgets()). The cache must outlive its
+    // `prompt_tokens` S; at most `new_tokens` steps; `budgets` by layer, what decoding keeps to (Cascade::budgets()). The cache must outlive its
     // membership.
-    void add(SequenceCache& cache, int prompt_tokens, std::span<const int> budgets);
+    void add(SequenceCache& cache, int prompt_tokens, int new_tokens, std::span<const int> budgets);
     void remove(std::size_t index);
     std::size_t size() const { return members_.size(); }
 
@@ -51,6 +51,7 @@ private:
 };
 
 // Floats of one query head's probability rows over all layers of one sequence (WorkspaceSize::decode_rows).
-std::int64_t decode_row_floats(const Policy& policy, int n_layers, int prompt_tokens);
+std::int64_t decode_row_floats(const Policy& policy, int n_layers, int prompt_tokens,
+                               int new_tokens);
 
 }  // namespace cake

@@ -68,47 +68,44 @@ Generation Engine::generate(const Request& request, const OnToken& on_token,
     out.timings.prefill_s = since_request.seconds();
     prefill_times_.total_s += out.timings.prefill_s;
     out.evicted = evictions[0].cascade.evicts();
-    out.layers = layer_results(rank, model_.shard, evictions[0]);
 
-    // One rank samples and decides, so that no rounding can let ranks disagree.
     DecodeBatch batch(decode_rank, model_, policy, workspace_);
-    batch.add(cache, S, evictions[0].cascade.budgets());
+    batch.add(cache, S, request.max_new_tokens, evictions[0].cascade.budgets());
     Sampler sampler(request.sampling);
     const auto& eos = request.end_of_sequence;
     Timer decoding, since_token;
-    for (out.finish_reason = "length"; int(out.tokens.size()) < request.max_new_tokens;) {
+    out.finish_reason = "length";
+    while (int(out.tokens.size()) < request.max_new_tokens) {
+        // Rank 0 samples and decides, so that no rounding can let ranks disagree.
         struct {
             TokenId token;
-            std::int32_t stop;
+            std::int32_t is_answer, go_on;
         } next{};
         if (comm_.rank() == 0) {
             auto t = decode_rank.time(Phase::Sampling);
             next.token = sampler.sample(logits.span<float>());
-            next.stop = std::find(eos.begin(), eos.end(), next.token) != eos.end();
+            next.is_answer = std::find(eos.begin(), eos.end(), next.token) == eos.end();
+            next.go_on = next.is_answer && (!on_token || on_token(next.token));
         }
         comm_.broadcast_bytes(std::as_writable_bytes(std::span(&next, 1)), 0);
-        if (out.tokens.empty() && out.timings.ttft_s == 0)
+        if (out.tokens.empty()) {
             out.timings.ttft_s = since_request.seconds();
-        else
+            out.layers = layer_results(rank, model_.shard, evictions[0]);
+        } else {
             out.timings.inter_token_ms.push_back(1e3 * since_token.seconds());
-        since_token = Timer();
-        if (next.stop) {
-            out.finish_reason = "stop";
-            break;
         }
-        out.tokens.push_back(next.token);
-        std::int32_t go_on = 1;
-        if (on_token && comm_.rank() == 0)
-            go_on = on_token(next.token);
-        if (on_token)
-            comm_.broadcast_bytes(std::as_writable_bytes(std::span(&go_on, 1)), 0);
-        if (!go_on) {
+        since_token = Timer();
+        if (next.is_answer)
+            out.tokens.push_back(next.token);
+        if (!next.go_on) {
             out.finish_reason = "stop";
             break;
         }
         if (int(out.tokens.size()) < request.max_new_tokens)
             logits = batch.step(std::span(&next.token, 1));
     }
+    if (out.layers.empty())
+        out.layers = layer_results(rank, model_.shard, evictions[0]);
     out.timings.decode_s = decoding.seconds();
     decode_times_.total_s += out.timings.decode_s;
     return out;

@@ -48,7 +48,7 @@ using OnToken = std::function<bool(TokenId)>;
 
 class Engine {
 public:
-    // Loads this rank's share; sizes memory by `plan`. `progress` is told layers read, then layers and tokens passed.
+    // Loads this rank's share; sizes memory by `plan`. `progress` is told layers read.
     Engine(Backend& dev, Communicator& comm, const Checkpoint& checkpoint, const PlanInput& plan,
            const std::function<void(int layers)>& progress = {});
 

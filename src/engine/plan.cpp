@@ -15,7 +15,7 @@ PlanInput plan_input(const RunConfig& config, const ModelConfig& model, int rank
     in.prompt = prompt;
     in.new_tokens = new_tokens;
     in.chunk = config.engine.prefill_chunk;
-    in.page_tokens = config.engine.page_tokens == "auto" ? 0 : std::stoi(config.engine.page_tokens);
+    in.page_tokens = int(number_in(config.engine.page_tokens).value_or(0));
     in.weights = weight_dtype(model, config.model.dtype);
     const std::string& cache = config.engine.cache_dtype;
     in.cache =
@@ -44,31 +44,42 @@ WorkspaceSize workspace_size(const PlanInput& in) {
     z.cache_dtype = in.cache;
     for (const Policy& p : in.policies) {
         if (p.observe != Observe::Nothing)
-            z.window = std::max(z.window, p.window);
+            z.window = std::max(z.window, std::min(p.window, in.prompt));
         z.decode_rows =
-            std::max(z.decode_rows, in.batch * decode_row_floats(p, in.model.n_layers, in.prompt));
+            std::max(z.decode_rows,
+                     in.batch * decode_row_floats(p, in.model.n_layers, in.prompt, in.new_tokens));
     }
     return z;
 }
 
-std::int64_t pages_needed(const Policy& policy, int n_layers, int prompt, int new_tokens,
-                          const PageLayout& layout) {
+namespace {
+
+// Each layer's last page is nearly empty at worst, half empty on average.
+std::int64_t pages_held(const Policy& policy, int n_layers, int prompt, int new_tokens,
+                        const PageLayout& layout, bool worst) {
     const std::int64_t L = n_layers;
     const bool grows = policy.decode == DecodeEvict::None;
     if (!policy.evicts(prompt)) {
         // Whole in prefill; while decoding an evicting policy brings it to C.
-        const std::int64_t most =
-            grows ? prompt + new_tokens : std::max(prompt, policy.cache_size) + 1;
-        return L * layout.pages_for(most);
+        const std::int64_t whole = std::int64_t(prompt) + new_tokens;
+        const std::int64_t most = std::max(prompt, policy.cache_size) + std::int64_t(1);
+        return L * layout.pages_for(grows ? whole : std::min(whole, most));
     }
     // Shares add up to T, rounded up to whole tokens in each layer at a stage; each layer has its window and, while
     // decoding, one more slot or the new tokens; each ends in a page that may be nearly empty.
     const std::int64_t slots =
         L * policy.prefix_budget() + L + L * (policy.window + (grows ? new_tokens : 1));
-    const std::int64_t shared = slots / layout.page_tokens + L;
+    const std::int64_t shared = slots / layout.page_tokens + (worst ? L : L / 2);
     if (!policy.cascade)  // the last layer is cut before it is stored
         return std::max((L - 1) * layout.pages_for(prompt), shared);
     return std::min(L * layout.pages_for(prompt + (grows ? new_tokens : 1)), shared);
+}
+
+}  // namespace
+
+std::int64_t pages_needed(const Policy& policy, int n_layers, int prompt, int new_tokens,
+                          const PageLayout& layout) {
+    return pages_held(policy, n_layers, prompt, new_tokens, layout, true);
 }
 
 RankPlan plan_rank(const PlanInput& in, int rank) {
@@ -81,9 +92,15 @@ RankPlan plan_rank(const PlanInput& in, int rank) {
     p.workspace = work.other;
     p.logits = work.logits;
     const PageLayout layout = page_layout(in, p.shard);
-    for (const Policy& policy : in.policies)
-        p.pages +=
-            in.batch * pages_needed(policy, in.model.n_layers, in.prompt, in.new_tokens, layout);
+    for (const Policy& policy : in.policies) {
+        auto pages = [&](bool worst) {
+            return in.batch *
+                   pages_held(policy, in.model.n_layers, in.prompt, in.new_tokens, layout, worst);
+        };
+        p.pages += pages(true);
+        p.kv_peak += std::size_t(pages(false)) * layout.bytes();
+    }
+    p.kv_peak += p.uncut_layer;
     p.kept_cache = std::size_t(p.pages) * layout.bytes();
     p.kv_full =
         bytes_of(in.cache, 2 * std::int64_t(in.batch) * in.model.n_layers *
@@ -124,7 +141,7 @@ TrafficPlan plan_traffic(const PlanInput& in) {
             t.shared_head_bytes += 4 * (L * first.n_q() * (S - p.window) + stage_choices(p, L, S));
         if (p.decode != DecodeEvict::None)
             t.shared_head_bytes_per_token +=
-                in.batch * decode_row_floats(p, in.model.n_layers, in.prompt) * 4;
+                in.batch * decode_row_floats(p, in.model.n_layers, in.prompt, in.new_tokens) * 4;
     }
     t.all_reduces_per_token = 1 + 2 * L;
     t.all_reduce_bytes_per_token = (1 + 2 * L) * in.batch * row;
@@ -155,7 +172,7 @@ nlohmann::json to_json(const RankPlan& p) {
             {"workspace_bytes", p.workspace},
             {"logits_bytes", p.logits},
             {"total_bytes", p.total()},
-            {"kv_peak_bytes", p.kept_cache + p.uncut_layer},
+            {"kv_peak_bytes", p.kv_peak},
             {"kv_full_bytes", p.kv_full}};
 }
 

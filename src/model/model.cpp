@@ -96,18 +96,6 @@ std::vector<Expected> expected_tensors(const ModelConfig& c) {
     return out;
 }
 
-void check_tensors(const Checkpoint& checkpoint, const ModelConfig& config) {
-    for (const Expected& e : expected_tensors(config)) {
-        const TensorInfo* found = checkpoint.find(e.name);
-        if (!found)
-            throw usage_error("{}: tensor {} is missing; is this the whole model?",
-                              checkpoint.path(), e.name);
-        if (!(found->shape == e.shape))
-            throw usage_error("{}: tensor {} is {}, the configuration says {}", found->file, e.name,
-                              found->shape.str(), e.shape.str());
-    }
-}
-
 Range scaled(Range r, std::int64_t by) { return {r.begin * by, r.end * by}; }
 
 LayerWeights load_layer(Loader& load, const ModelConfig& c, const Shard& s, int l) {
@@ -133,6 +121,18 @@ LayerWeights load_layer(Loader& load, const ModelConfig& c, const Shard& s, int 
 }
 
 }  // namespace
+
+void check_tensors(const Checkpoint& checkpoint, const ModelConfig& config) {
+    for (const Expected& e : expected_tensors(config)) {
+        const TensorInfo* found = checkpoint.find(e.name);
+        if (!found)
+            throw usage_error("{}: tensor {} is missing; is this the whole model?",
+                              checkpoint.path(), e.name);
+        if (!(found->shape == e.shape))
+            throw usage_error("{}: tensor {} is {}, the configuration says {}", found->file, e.name,
+                              found->shape.str(), e.shape.str());
+    }
+}
 
 std::size_t Model::weight_bytes() const {
     std::size_t sum = embedding.bytes() + final_norm.bytes() + head.bytes() + inv_freq.bytes();

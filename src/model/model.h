@@ -44,6 +44,9 @@ DType weight_dtype(const ModelConfig& config, const std::string& requested);
 // Bytes of load_model's result on this rank.
 std::size_t model_bytes(const ModelConfig& config, const Shard& shard, DType dtype);
 
+// Usage error that names file and tensor where the checkpoint lacks what the configuration says, or has other shapes.
+void check_tensors(const Checkpoint& checkpoint, const ModelConfig& config);
+
 // Reads this rank's slices. Checks names and shapes against the configuration before anything large is read: usage
 // errors name file and tensor. `progress` is called with the layers read so far.
 Model load_model(Backend& dev, const Checkpoint& checkpoint, const ModelConfig& config,

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <numeric>
 
 namespace cake {
@@ -93,13 +94,17 @@ std::vector<int> share_final(std::span<const double> preference, const ShareTota
     return budget;
 }
 
+namespace {
+float as_float(double p) { return float(std::min(p, double(std::numeric_limits<float>::max()))); }
+}  // namespace
+
 std::vector<double> real_budgets_official(std::span<const double> preference, std::int64_t total) {
     double sum = 0;
     for (double p : preference)
-        sum += double(float(p));
+        sum += double(as_float(p));
     std::vector<double> out;
     for (double p : preference)  // all zero, where the official code divides by zero: evenly
-        out.push_back(sum > 0 ? double(float(p)) / sum * double(total)
+        out.push_back(sum > 0 ? double(as_float(p)) / sum * double(total)
                               : double(total) / double(preference.size()));
     return out;
 }

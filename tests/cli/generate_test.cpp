@@ -1,5 +1,6 @@
 // The program as its users run it: results, reports, and what it says when something is wrong.
 #include <chrono>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
@@ -153,19 +154,23 @@ TEST_F(Generate, GivesTheSameOnEveryNumberOfRanksAndDiffShowsIt) {
                                             file("one.kept.json"),
                                             "--kept-b",
                                             file("other.kept.json")};
-    EXPECT_THAT(run_program(tolerant).out, testing::Not(HasSubstr("layer")));
+    const std::string tokens = run_program(tolerant).out;  // the tokens that came of it may differ
+    EXPECT_TRUE(tokens == "equal\n" || tokens.find("request 0: output tokens differ") == 0)
+        << tokens;
+    EXPECT_EQ(
+        run_program({"diff", file("one.json"), file("one.json"), "--kept-a", file("one.kept.json")})
+            .exit_code,
+        2);
 }
 
 TEST_F(Generate, PlansWhatARunThenReports) {
     for (int ranks : {1, 3}) {
         const std::string name = "r" + std::to_string(ranks);
-        ASSERT_EQ(run_program_on_ranks(ranks, generate(name, {"--set", "engine.page_tokens=4"}))
-                      .exit_code,
-                  0);
-        const ProgramResult p = run_program(
-            {"plan", "--model", model + "/config.json", "--ranks", std::to_string(ranks),
-             "--prompt-length", "300", "--max-new-tokens", "32", "--cache-size", "96", "--window",
-             "16", "--set", "engine.page_tokens=4", "--json"});
+        ASSERT_EQ(run_program_on_ranks(ranks, generate(name)).exit_code, 0);
+        const ProgramResult p =
+            run_program({"plan", "--model", model + "/config.json", "--ranks",
+                         std::to_string(ranks), "--prompt-length", "300", "--max-new-tokens", "32",
+                         "--cache-size", "96", "--window", "16", "--json"});
         ASSERT_EQ(p.exit_code, 0) << p.err;
         const auto plan = nlohmann::json::parse(p.out);
         const auto memory = read_json_file(file(name + ".json"))["memory"];
@@ -239,6 +244,27 @@ TEST_F(Generate, RefusesAModelThatCannotBeRead) {
     expect_usage_error(run_program_on_ranks(2, args), "model.safetensors");
 }
 
+TEST_F(Generate, RefusesATruncatedGguf) {
+    const char* path = std::getenv("CAKE_TEST_MODEL");
+    if (!path || !std::filesystem::exists(path))
+        GTEST_SKIP() << "CAKE_TEST_MODEL names no GGUF file";
+    std::ifstream in(path, std::ios::binary);
+    std::string bytes(10000000, ' ');
+    in.read(bytes.data(), std::streamsize(bytes.size()));
+    std::ofstream(file("cut.gguf"), std::ios::binary) << bytes;
+    expect_usage_error(run_program({"generate", "--model", file("cut.gguf"), "--prompt", "hi"}),
+                       "cut.gguf");
+}
+
+TEST_F(Generate, SaysWhenItsOutputIsLost) {
+    std::vector<std::string> args = generate("one");
+    std::string command = std::getenv("CAKE_PROGRAM");
+    for (const std::string& a : args)
+        command += " '" + a + "'";
+    const int status = std::system((command + " >/dev/full 2>/dev/null").c_str());
+    EXPECT_EQ(WEXITSTATUS(status), 1);
+}
+
 TEST_F(Generate, SaysThatMemoryIsTooSmallBeforeItLoads) {
     // A model of the right shape, but for a context that needs more than any machine has: nothing of it is read.
     auto config = read_json_file(model + "/config.json");
@@ -257,7 +283,6 @@ TEST_F(Generate, RefusesTooManyRanksOnceAndEndsAll) {
     expect_usage_error(run_program_on_ranks(9, generate("nine")), "9 ranks are too many");
 }
 
-// A rank of several that fails at start-up: a threads value that only it is given.
 TEST_F(Generate, OneRankThatFailsAtStartUpEndsAllWithinFiveSeconds) {
     const auto begin = std::chrono::steady_clock::now();
     // Rank 0 alone reads the prompt; the other two wait for it.

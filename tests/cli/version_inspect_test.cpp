@@ -1,9 +1,15 @@
+#include <chrono>
+#include <filesystem>
+
 #include <gmock/gmock.h>
 #include <nlohmann/json.hpp>
 
 #include "support/gguf_writer.h"
+#include "support/golden.h"
 #include "support/run_program.h"
+#include "support/safetensors_writer.h"
 #include "support/temp_folder.h"
+#include "text/small_tokenizers.h"
 
 namespace cake {
 namespace {
@@ -101,6 +107,18 @@ TEST(Version, IsPrintedByOneRank) {
     EXPECT_EQ(result.out.find("oneDNN"), result.out.rfind("oneDNN"));
 }
 
+// Numbers of a llama of one layer, as a converter writes them.
+void put_llama(GgufWriter& writer) {
+    writer.string("general.architecture", "llama");
+    for (const auto& [key, value] :
+         std::vector<std::pair<std::string, std::uint32_t>>{{"block_count", 1},
+                                                            {"embedding_length", 16},
+                                                            {"feed_forward_length", 8},
+                                                            {"context_length", 64},
+                                                            {"attention.head_count", 2}})
+        writer.integer("llama." + key, value);
+}
+
 TEST(Inspect, DescribesAFolder) {
     const auto result = run_program({"inspect", golden + "tiny-qwen2/model"});
     EXPECT_EQ(result.exit_code, 0);
@@ -112,7 +130,7 @@ TEST(Inspect, DescribesAFolder) {
 }
 
 TEST(Inspect, GivesTheSameAsJson) {
-    const auto result = run_program({"inspect", "--json", golden + "tiny-llama-bf16/model"});
+    const auto result = run_program({"inspect", "--json", test::golden_model("tiny-llama-bf16")});
     EXPECT_EQ(result.exit_code, 0);
     const auto facts = nlohmann::json::parse(result.out);
     EXPECT_EQ(facts["architecture"], "llama");
@@ -147,15 +165,8 @@ TEST(Inspect, NeedsNoMoreThanConfigJson) {
 TEST(Inspect, DescribesGgufFilesAndSaysWhenTheTokenizerCannotBeRead) {
     const TempFolder folder;
     GgufWriter writer;
-    writer.string("general.architecture", "llama");
+    put_llama(writer);
     writer.string("general.name", "A model");
-    for (const auto& [key, value] :
-         std::vector<std::pair<std::string, std::uint32_t>>{{"block_count", 1},
-                                                            {"embedding_length", 16},
-                                                            {"feed_forward_length", 8},
-                                                            {"context_length", 64},
-                                                            {"attention.head_count", 2}})
-        writer.integer("llama." + key, value);
     writer.tensor("token_embd.weight", {4, 16}, std::vector<float>(64));
     writer.write(folder.file("m.gguf"));
 
@@ -163,6 +174,87 @@ TEST(Inspect, DescribesGgufFilesAndSaysWhenTheTokenizerCannotBeRead) {
     EXPECT_EQ(result.exit_code, 0);
     EXPECT_THAT(result.out, AllOf(HasSubstr("A model (GGUF)"), HasSubstr("1 f32 (0.0 MiB)"),
                                   HasSubstr("tokenizer      cannot be read: ")));
+}
+
+nlohmann::json facts_of(const std::string& path) {
+    const auto result = run_program({"inspect", "--json", path});
+    EXPECT_EQ(result.exit_code, 0) << result.err;
+    return nlohmann::json::parse(result.out);
+}
+
+TEST(Inspect, CountsAllPartsOfASplitGguf) {
+    const TempFolder folder;
+    for (std::uint16_t part : {0, 1, 2}) {
+        GgufWriter writer;
+        writer.raw("split.no", 2, ByteWriter().put(part).bytes());
+        writer.raw("split.count", 2, ByteWriter().put(std::uint16_t(3)).bytes());
+        if (part == 0)
+            put_llama(writer);
+        if (part == 1) {
+            writer.tensor("token_embd.weight", {4, 16}, std::vector<float>(64));
+            writer.tensor("rope_freqs.weight", {4}, std::vector<float>{1, 1, 2, 8});
+        }
+        if (part == 2)
+            writer.tensor("output.weight", {4, 16}, std::vector<float>(64));
+        writer.write(folder.file(fmt::format("m-{:05}-of-00003.gguf", part + 1)));
+    }
+    const auto facts = facts_of(folder.file("m-00001-of-00003.gguf"));
+    EXPECT_EQ(facts["vocab"], 4);  // of the embedding in the second part
+    EXPECT_EQ(facts["tied_head"], false);
+    EXPECT_EQ(facts["tensors"]["count"], 3);
+    EXPECT_EQ(facts["rope"]["scaling"], "llama3");
+    EXPECT_EQ(facts["rope"]["factor"], 8);
+    const auto second = run_program({"inspect", folder.file("m-00002-of-00003.gguf")});
+    EXPECT_EQ(second.exit_code, 2);
+    EXPECT_THAT(second.err, HasSubstr("give the first part"));
+    std::filesystem::remove(folder.file("m-00003-of-00003.gguf"));
+    const auto cut = run_program({"inspect", folder.file("m-00001-of-00003.gguf")});
+    EXPECT_EQ(cut.exit_code, 2);
+    EXPECT_THAT(cut.err, HasSubstr("m-00003-of-00003.gguf is missing"));
+}
+
+TEST(Inspect, SaysHowRopeIsScaled) {
+    const auto rope = [](const char* model) { return facts_of(golden + model + "/model")["rope"]; };
+    EXPECT_EQ(rope("tiny-llama31")["scaling"], "llama3");
+    EXPECT_EQ(rope("tiny-llama31")["original_context"], 64);
+    EXPECT_EQ(rope("tiny-llama-linear")["scaling"], "linear");
+    EXPECT_EQ(rope("tiny-llama-linear")["factor"], 4);
+    EXPECT_EQ(rope("tiny-qwen2-yarn")["scaling"], "yarn");
+    EXPECT_NEAR(rope("tiny-qwen2-yarn")["attention_factor"].get<double>(), 1.138629436111989,
+                1e-12);
+    EXPECT_THAT(run_program({"inspect", golden + "tiny-qwen2-yarn/model"}).out,
+                HasSubstr("scaling yarn, factor 4, original_context 64, attention_factor 1.13862"));
+}
+
+TEST(Inspect, CountsEachTypeOfAFolderOfShardsAndEveryEndOfSequence) {
+    const TempFolder folder;
+    std::filesystem::copy(golden + "tiny-llama/model/config.json", folder.file("config.json"));
+    nlohmann::json map;
+    const auto shard = [&](const char* file, const char* tensor, DType dtype) {
+        SafetensorsWriter writer;
+        writer.tensor(tensor, Shape{4}, std::vector<float>(4), dtype);
+        writer.write(folder.file(file));
+        map[tensor] = file;
+    };
+    shard("model-00001-of-00003.safetensors", "a", DType::F32);
+    shard("model-00002-of-00003.safetensors", "b", DType::BF16);
+    shard("model-00003-of-00003.safetensors", "c", DType::F16);
+    folder.write("model.safetensors.index.json", nlohmann::json{{"weight_map", map}}.dump());
+    folder.write("tokenizer.json", test::small_byte_level().dump());
+    folder.write("generation_config.json", R"({"eos_token_id": [7, 2]})");
+
+    const auto result = run_program({"inspect", folder.path()});
+    EXPECT_EQ(result.exit_code, 0) << result.err;
+    EXPECT_THAT(result.out, AllOf(HasSubstr("3 tensors"), HasSubstr("1 bf16"), HasSubstr("1 f16"),
+                                  HasSubstr("1 f32"), HasSubstr(R"(eos 7 "<end>", 2 "ab")")));
+}
+
+TEST(Inspect, TakesLessThanASecond) {
+    for (const char* model : {"tiny-llama", "tiny-llama31", "tiny-qwen2-yarn"}) {
+        const auto begin = std::chrono::steady_clock::now();
+        EXPECT_EQ(run_program({"inspect", golden + model + "/model"}).exit_code, 0);
+        EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(1)) << model;
+    }
 }
 
 TEST(Inspect, RefusesWhatIsNoModelWithTheReason) {

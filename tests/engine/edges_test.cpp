@@ -100,7 +100,7 @@ TEST(Prefill, ABudgetOfEverythingGivesFullAttention) {
         EXPECT_LT(largest_difference(out[0].logits[t], out[1].logits[t]), 1e-5);
 }
 
-TEST(Prefill, FewerTokensThanThePromptByOneChangeTheLogitsLittle) {
+TEST(Prefill, TheLargestCacheThatEvictsChangesTheLogitsLittle) {
     // The largest cache that evicts, S = C + w + 1: every layer goes through selection and pages, and loses w + 1 tokens
     // on average, those that nobody looks at.
     const auto out = run_model(
@@ -131,22 +131,24 @@ TEST(Prefill, HandlesBudgetsOfNothing) {
 
 TEST(Prefill, DoesNotDependOnTheChunk) {
     constexpr int S = 300;
-    auto run = [](int chunk) {
+    auto run = [](int chunk, int ranks) {
         RunSettings s =
             settings(S, {cake_policy(48), cake_policy(96, Rounding::Official), full_policy()});
         s.chunk = chunk;
-        return run_model(1, s);
+        return run_model(ranks, s);
     };
-    const auto whole = run(S);
-    for (int chunk : {1, 7, 64, S - 1}) {
-        const auto out = run(chunk);
-        for (std::size_t i = 0; i < out.size(); ++i) {
-            SCOPED_TRACE(chunk);
-            EXPECT_EQ(out[i].tokens, whole[i].tokens);
-            EXPECT_EQ(out[i].budgets, whole[i].budgets);
-            EXPECT_EQ(difference(out[i].prefill, whole[i].prefill).different, 0);
-            EXPECT_EQ(difference(out[i].final, whole[i].final).different, 0);
-            EXPECT_LT(largest_difference(out[i].logits[0], whole[i].logits[0]), 1e-5);
+    for (int ranks : {1, 2}) {
+        const auto whole = run(S, ranks);
+        for (int chunk : {1, 7, 64, S - 1}) {
+            const auto out = run(chunk, ranks);
+            for (std::size_t i = 0; i < out.size(); ++i) {
+                SCOPED_TRACE(chunk);
+                EXPECT_EQ(out[i].tokens, whole[i].tokens);
+                EXPECT_EQ(out[i].budgets, whole[i].budgets);
+                EXPECT_EQ(difference(out[i].prefill, whole[i].prefill).different, 0);
+                EXPECT_EQ(difference(out[i].final, whole[i].final).different, 0);
+                EXPECT_LT(largest_difference(out[i].logits[0], whole[i].logits[0]), 1e-5);
+            }
         }
     }
 }

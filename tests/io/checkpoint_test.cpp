@@ -1,5 +1,7 @@
 #include "io/checkpoint.h"
 
+#include <cstring>
+#include <limits>
 #include <random>
 #include <string>
 #include <vector>
@@ -218,6 +220,65 @@ TEST(Checkpoint, RefusesHeadsThatDoNotFitTheRows) {
     writer.tensor("blk.0.attn_q.weight", Shape{8, 3}, counted(24));
     EXPECT_THAT(usage_message([&] { Checkpoint::open(written(folder, writer)); }),
                 HasSubstr("head_count is missing"));
+}
+
+std::string complaint(const Checkpoint& checkpoint, const std::string& name, Range rows,
+                      Range columns, DType to = DType::F32) {
+    Tensor out = Tensor::host(to, {rows.size(), columns.size()});
+    return usage_message([&] { checkpoint.read(name, rows, columns, out); });
+}
+
+TEST(Checkpoint, NamesTheFirstWeightOfASliceThatIsNotFinite) {
+    constexpr float nan = std::numeric_limits<float>::quiet_NaN(),
+                    infinity = std::numeric_limits<float>::infinity();
+    const TempFolder folder;
+    SafetensorsWriter writer;
+    for (DType dtype : {DType::F32, DType::BF16, DType::F16}) {
+        std::vector<float> values = counted(40);
+        values[13] = nan;
+        values[39] = -infinity;
+        writer.tensor(std::string(name(dtype)), Shape{4, 10}, values, dtype);
+    }
+    writer.tensor("bias", Shape{3}, std::vector<float>{1, 2, infinity});
+    writer.write(folder.file("model.safetensors"));
+    const Checkpoint checkpoint = Checkpoint::open(folder.path());
+    for (const char* tensor : {"f32", "bf16", "f16"})
+        for (DType to : {DType::F32, DType::BF16, DType::F16}) {
+            SCOPED_TRACE(tensor);
+            EXPECT_THAT(complaint(checkpoint, tensor, {0, 4}, {0, 10}, to),
+                        AllOf(HasSubstr("model.safetensors: weight '" + std::string(tensor)),
+                              HasSubstr("row 1, column 3;")));
+            EXPECT_THAT(complaint(checkpoint, tensor, {2, 4}, {5, 10}, to),
+                        HasSubstr("row 3, column 9;"));
+        }
+    // A slice without them is another rank's, and read.
+    EXPECT_THAT(read(checkpoint, "f32", {1, 2}, {0, 3}), ElementsAre(10, 11, 12));
+    Tensor bias = Tensor::host(DType::F32, {2});
+    EXPECT_THAT(usage_message([&] {
+                    checkpoint.read("bias", {1, 3}, {}, bias);
+                }),
+                HasSubstr("weight 'bias' is infinite or not a number at element 2;"));
+}
+
+TEST(Checkpoint, NamesWeightsThatAreNotFiniteInGgufToo) {
+    std::mt19937 random(3);
+    const TempFolder folder;
+    GgufWriter writer;
+    writer.string("general.architecture", "llama");
+    writer.integer("llama.attention.head_count", 2);
+    std::vector<std::byte> scale = random_row(DType::Q8_0, 4 * 64, random);
+    const std::uint16_t infinity = 0x7c00;
+    std::memcpy(scale.data() + 5 * 34, &infinity, sizeof(infinity));  // row 2, elements 32..63
+    writer.tensor("blk.0.ffn_up.weight", DType::Q8_0, {4, 64}, scale);
+    std::vector<float> q = counted(16);
+    q[3 * 2] = std::numeric_limits<float>::quiet_NaN();  // the file's row 3 of a head of 4: 2i + 1
+    writer.tensor("blk.0.attn_q.weight", Shape{8, 2}, q);
+    const Checkpoint checkpoint = Checkpoint::open(written(folder, writer));
+    EXPECT_THAT(complaint(checkpoint, "model.layers.0.mlp.up_proj.weight", {0, 4}, {0, 64}),
+                AllOf(HasSubstr("m.gguf: weight 'model.layers.0.mlp.up_proj.weight'"),
+                      HasSubstr("row 2, column 3")));
+    EXPECT_THAT(complaint(checkpoint, "model.layers.0.self_attn.q_proj.weight", {0, 8}, {0, 2}),
+                HasSubstr("row 3, column 0;"));
 }
 
 TEST(Checkpoint, RefusesTwoTensorsOfOneName) {

@@ -79,11 +79,5 @@ TEST(Policy, SaysWhatIsWrongWithACell) {
     EXPECT_THAT(message(c), HasSubstr("policy.tau1 is 0"));
 }
 
-TEST(Policy, ShareOfUniformSplitsEvenly) {
-    PolicyConfig c;
-    c.share = "uniform";
-    EXPECT_EQ(make_policy(c, {}).share, Share::Uniform);
-}
-
 }  // namespace
 }  // namespace cake::test

@@ -101,13 +101,17 @@ Positions sorted(Positions positions) {
 SetDifference difference(const Positions& a, const Positions& b) {
     SetDifference out;
     const Positions x = sorted(a), y = sorted(b);
+    CAKE_CHECK(!x.empty() && x.size() == y.size(), "{} layers and {}", x.size(), y.size());
     for (std::size_t l = 0; l < x.size(); ++l) {
+        CAKE_CHECK(x[l].size() == y[l].size(), "layer {}: {} heads and {}", l, x[l].size(),
+                   y[l].size());
         for (std::size_t h = 0; h < x[l].size(); ++h) {
-            std::vector<std::int32_t> only;
-            std::set_difference(x[l][h].begin(), x[l][h].end(), y.at(l).at(h).begin(),
-                                y[l][h].end(), std::back_inserter(only));
-            out.different += std::int64_t(only.size());
-            out.entries += std::int64_t(x[l][h].size());
+            std::vector<std::int32_t> either;
+            std::set_symmetric_difference(x[l][h].begin(), x[l][h].end(), y[l][h].begin(),
+                                          y[l][h].end(), std::back_inserter(either));
+            // A token that took another's place counts once.
+            out.different += std::int64_t(either.size() + 1) / 2;
+            out.entries += std::int64_t(std::max(x[l][h].size(), y[l][h].size()));
         }
     }
     return out;

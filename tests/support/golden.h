@@ -59,7 +59,8 @@ Positions split_positions(const std::vector<std::int32_t>& flat,
                           const std::vector<std::int32_t>& lengths, int n_kv);
 // Each head's positions ascending: as sets.
 Positions sorted(Positions positions);
-// Entries of `a` that are not in `b`, over all layers and heads, and the number of entries.
+// In how many entries two runs differ, over all layers and heads, and the number of entries. Throws where they have
+// other layers or heads.
 struct SetDifference {
     std::int64_t different = 0, entries = 0;
     double fraction() const { return double(different) / double(entries); }

@@ -91,7 +91,7 @@ std::vector<RunOutcome> run_model(Communicator& comm, const RunSettings& s) {
             o.kept.push_back(caches[i].length(l));
         o.prefill = all_positions(rank, shard, caches[i]);
         DecodeBatch batch(rank, model, e.policy, ws);
-        batch.add(caches[i], S, e.cascade.budgets());
+        batch.add(caches[i], S, s.new_tokens, e.cascade.budgets());
         o.logits.push_back(first);
         o.tokens.push_back(best(first));
         while (int(o.tokens.size()) < s.new_tokens) {
