@@ -87,7 +87,48 @@ def config_seeds():
     yield b"\1" + b"model:\n  path: /m\npolicy:\n  name: cake\n  cache_size: 512\n  window: 32\n"
 
 
-SEEDS = {"gguf": gguf_seeds, "safetensors": safetensors_seeds, "json": json_seeds, "config": config_seeds}
+def added(i, text, **flags):
+    return {"id": i, "content": text, "special": True, "normalized": False} | flags
+
+
+def tokenizer_seeds():
+    """The tokenizers of tests/text/small_tokenizers.h, and the steps that real ones have beside them."""
+    pre = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}
+    byte_level = {"added_tokens": [added(7, "<end>")], "normalizer": None, "pre_tokenizer": pre,
+                  "decoder": {"type": "ByteLevel"},
+                  "model": {"type": "BPE", "vocab": {"a": 0, "b": 1, "ab": 2, "\u0120": 3, "\u0120ab": 4, "\u00c3": 5,
+                                                     "\u00a9": 6}, "merges": ["a b", "\u0120 ab"]}}
+    yield json.dumps(byte_level).encode()
+    split = {"type": "Split", "pattern": {"Regex": "(?i:'s|'t)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}|\\s+"},
+             "behavior": "Isolated", "invert": False}
+    qwen2 = byte_level | {"normalizer": {"type": "NFC"}, "added_tokens": [added(7, "<s>", lstrip=True, rstrip=True)],
+                          "pre_tokenizer": {"type": "Sequence", "pretokenizers": [split, pre | {"use_regex": False}]}}
+    yield json.dumps(qwen2).encode()
+    yield json.dumps(byte_level | {"model": byte_level["model"] | {"ignore_merges": True,
+                                                                   "merges": [["a", "b"]]}}).encode()
+    smollm2 = {"type": "Sequence", "pretokenizers": [{"type": "Digits", "individual_digits": True}, pre]}
+    yield json.dumps(byte_level | {"pre_tokenizer": smollm2}).encode()
+
+    replace = lambda a, b: {"type": "Replace", "pattern": {"String": a}, "content": b}
+    vocab = {"<unk>": 0, "<s>": 1, "<0xC3>": 2, "<0xA9>": 3, "\u2581": 4, "a": 5, "\u2581a": 6, "<0x0A>": 7}
+    sentencepiece = {
+        "added_tokens": [added(0, "<unk>"), added(1, "<s>")],
+        "pre_tokenizer": {"type": "Metaspace", "replacement": "\u2581", "prepend_scheme": "first", "split": False},
+        "post_processor": {"type": "TemplateProcessing",
+                           "single": [{"SpecialToken": {"id": "<s>"}}, {"Sequence": {"id": "A"}}],
+                           "special_tokens": {"<s>": {"ids": [1]}}},
+        "decoder": {"type": "Sequence", "decoders": [replace("\u2581", " "), {"type": "ByteFallback"}, {"type": "Fuse"},
+                                                     {"type": "Strip", "content": " ", "start": 1, "stop": 0}]},
+        "model": {"type": "BPE", "unk_token": "<unk>", "fuse_unk": True, "byte_fallback": True, "vocab": vocab,
+                  "merges": [["\u2581", "a"]]}}
+    yield json.dumps(sentencepiece).encode()
+    prepend = {"type": "Sequence", "normalizers": [{"type": "Prepend", "prepend": "\u2581"}, replace(" ", "\u2581")]}
+    yield json.dumps(sentencepiece | {"normalizer": prepend, "pre_tokenizer": None}).encode()
+    yield json.dumps(sentencepiece, ensure_ascii=False).encode()
+
+
+SEEDS = {"gguf": gguf_seeds, "safetensors": safetensors_seeds, "json": json_seeds, "config": config_seeds,
+         "tokenizer": tokenizer_seeds}
 
 
 def main():
