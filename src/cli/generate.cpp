@@ -121,8 +121,7 @@ ExitCode run_generate(CommandContext& context) {
     const auto engine = load_engine(context, *dev, config, plan, options.quiet());
 
     context.phase = "generate";
-    request.sampling = {config.generation.temperature, config.generation.top_p,
-                        std::uint64_t(config.generation.seed)};
+    request.sampling = sampling_of(config);
     std::optional<TextStream> text;
     if (first) {
         text.emplace(tokenizer, config.generation.stop);
@@ -154,7 +153,9 @@ ExitCode run_generate(CommandContext& context) {
 
     context.phase = "report";
     const ReportContext facts{config, "generate", world.host(), dev->info().threads};
-    const nlohmann::json report = make_report(*engine, facts, request, generation, answer);
+    nlohmann::json report = make_report(*engine, facts, request, generation, answer);
+    for (const TokenLogprobs& logprobs : generation.logprobs)
+        report["requests"][0]["logprobs"].push_back(to_json(logprobs));
     if (!outputs.kept.empty()) {
         const nlohmann::json kept = make_kept_dump(*engine, request, generation);
         if (first)

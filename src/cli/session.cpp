@@ -36,9 +36,6 @@ void check_supported(const RunConfig& config, const World& world) {
         throw usage_error(
             "engine.kv_bytes is {}; this command sizes the cache by its plan: leave it at auto",
             config.engine.kv_bytes);
-    if (config.policy.sinks || config.policy.seed)
-        throw usage_error("policy.{} belongs to no policy of this program: leave it out",
-                          config.policy.sinks ? "sinks" : "seed");
 }
 
 ModelConfig read_model(const RunConfig& config) {
@@ -61,6 +58,17 @@ std::unique_ptr<Backend> make_backend(const RunConfig& config, const World& worl
     return make_cpu_backend(threads == "auto"
                                 ? std::max(usable_processors() / world.local_size(), 1)
                                 : int(*number_in(threads)));
+}
+
+Sampling sampling_of(const RunConfig& config) {
+    const auto& g = config.generation;
+    return {.temperature = g.temperature,
+            .top_p = g.top_p,
+            .seed = std::uint64_t(g.seed),
+            .top_k = g.top_k,
+            .min_p = g.min_p,
+            .repetition_penalty = g.repetition_penalty,
+            .logprobs = g.logprobs};
 }
 
 int fit_context(const ModelConfig& model, int prompt, int new_tokens) {

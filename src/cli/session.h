@@ -20,6 +20,9 @@ ModelConfig read_model(const RunConfig& config);
 // its host lets it use.
 std::unique_ptr<Backend> make_backend(const RunConfig& config, const World& world);
 
+// How tokens are chosen, as the configuration has it.
+Sampling sampling_of(const RunConfig& config);
+
 // Warns and lowers `new_tokens` where prompt and answer together exceed the model's context. Usage error where the
 // prompt alone does.
 int fit_context(const ModelConfig& model, int prompt, int new_tokens);

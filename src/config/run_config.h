@@ -43,6 +43,10 @@ struct RunConfig {
         int max_new_tokens = 128;
         double temperature = 0;
         double top_p = 1;
+        int top_k = 0;  // 0: all
+        double min_p = 0;
+        double repetition_penalty = 1;
+        int logprobs = 0;
         std::int64_t seed = 0;
         std::vector<std::string> stop;
         bool ignore_eos = false;

@@ -55,6 +55,7 @@ void DecodeBatch::upload() {
         positions;
     std::vector<std::int64_t> prob_offsets, score_offsets;
     std::int64_t rows = 0;  // floats of a head so far
+    const bool observes = evicts() && policy_.observe != Observe::Nothing;
     for (int l = 0; l < L; ++l) {
         for (int b = 0; b < B; ++b) {
             const Member& m = members_[std::size_t(b)];
@@ -63,7 +64,7 @@ void DecodeBatch::upload() {
                       tables.begin() + std::ptrdiff_t(std::size_t(l * B + b) * max_pages));
             lengths.push_back(m.cache->length(l));
             budgets.push_back(evicts() ? m.budgets[std::size_t(l)] : -1);
-            prob_offsets.push_back(evicts() ? rows * model_.shard.n_q() : -1);
+            prob_offsets.push_back(observes ? rows * model_.shard.n_q() : -1);
             score_offsets.push_back(evicts() ? rows * model_.shard.n_kv() : -1);
             rows += evicts() ? m.capacity[std::size_t(l)] : 0;
         }
@@ -108,11 +109,13 @@ void DecodeBatch::settle() {
 // the same on all, and so is what leaves.
 void DecodeBatch::evict() {
     const float group = float(model_.config.group());
-    if (rank_.sharers)
+    const bool observes = policy_.observe != Observe::Nothing;
+    if (rank_.sharers || !observes)  // all alike: the earliest entries stay, and the window
         rank_.dev.fill_zero(rank_.stream, ws_.decode_scores);
-    rank_.dev.decode_scores(rank_.stream, kv_, probs_, policy_.window, policy_.pool, group,
-                            scores_);
-    if (rank_.sharers)
+    if (observes)
+        rank_.dev.decode_scores(rank_.stream, kv_, probs_, policy_.window, policy_.pool, group,
+                                scores_);
+    if (rank_.sharers && observes)
         rank_.sharers->all_reduce_sum(rank_.stream,
                                       ws_.decode_scores.view().reshaped({score_floats_}));
     rank_.dev.decode_evict(rank_.stream, kv_, scores_, policy_.window, decode_order(policy_));

@@ -72,6 +72,7 @@ Generation Engine::generate(const Request& request, const OnToken& on_token,
     DecodeBatch batch(decode_rank, model_, policy, workspace_);
     batch.add(cache, S, request.max_new_tokens, evictions[0].cascade.budgets());
     Sampler sampler(request.sampling);
+    sampler.seen(request.prompt);
     const auto& eos = request.end_of_sequence;
     Timer decoding, since_token;
     out.finish_reason = "length";
@@ -95,8 +96,11 @@ Generation Engine::generate(const Request& request, const OnToken& on_token,
             out.timings.inter_token_ms.push_back(1e3 * since_token.seconds());
         }
         since_token = Timer();
-        if (next.is_answer)
+        if (next.is_answer) {
             out.tokens.push_back(next.token);
+            if (sampler.logprobs())
+                out.logprobs.push_back(*sampler.logprobs());
+        }
         if (!next.go_on) {
             out.finish_reason = "stop";
             break;

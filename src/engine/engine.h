@@ -37,7 +37,8 @@ struct Timings {
 
 struct Generation {
     std::vector<TokenId> tokens;
-    std::string finish_reason;  // "stop" or "length"
+    std::vector<TokenLogprobs> logprobs;  // of `tokens`, on rank 0, where the request asks for them
+    std::string finish_reason;            // "stop" or "length"
     bool evicted = false;
     std::vector<LayerResult> layers;
     Timings timings;

@@ -43,6 +43,7 @@ WorkspaceSize workspace_size(const PlanInput& in) {
     z.batch = in.batch;
     z.cache_dtype = in.cache;
     for (const Policy& p : in.policies) {
+        z.selects |= p.evicts(in.prompt);
         if (p.observe != Observe::Nothing)
             z.window = std::max(z.window, std::min(p.window, in.prompt));
         z.decode_rows =

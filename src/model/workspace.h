@@ -11,10 +11,11 @@ namespace cake {
 
 // What sizes a workspace.
 struct WorkspaceSize {
-    int prompt = 1;  // longest prompt, tokens
-    int chunk = 1;   // tokens of a prompt that pass through a block at a time
-    int batch = 1;   // sequences that decode together
-    int window = 0;  // largest observation window, 0: nothing observes
+    int prompt = 1;        // longest prompt, tokens
+    int chunk = 1;         // tokens of a prompt that pass through a block at a time
+    int batch = 1;         // sequences that decode together
+    int window = 0;        // largest observation window, 0: nothing observes
+    bool selects = false;  // some policy evicts: scores and choices are held
     std::int64_t decode_rows =
         0;  // floats of one query head's probability rows, over all layers and sequences
     DType cache_dtype = DType::F32;
@@ -35,14 +36,14 @@ struct Workspace {
     // The one uncut layer.
     Tensor k, v;  // [n_kv, S, d_head] cache dtype
     // Observation.
-    Tensor q_window;     // [window, n_q, d_head]
-    Tensor mean;         // [n_q, S]
-    Tensor variance;     // [n_q, S]
+    Tensor q_window;      // [window, n_q, d_head]
+    Tensor mean;          // [n_q, S]
+    Tensor variance;      // [n_q, S]
     Tensor head_scores;   // [n_q, S]
     Tensor group_scores;  // [query heads of the group, S], where ranks share a KV head
-    Tensor scores;       // [n_kv, S]
-    Tensor keep;         // I32 [n_kv, S]
-    Tensor sums;         // F64 [2]
+    Tensor scores;        // [n_kv, S]
+    Tensor keep;          // I32 [n_kv, S]
+    Tensor sums;          // F64 [2]
     // Ends.
     Tensor ids;         // I32 [n]
     Tensor logits;      // [batch, vocab/R]

@@ -29,6 +29,7 @@ public:
 
 private:
     std::vector<int> stage_budgets() const;
+    std::vector<double> known_shares() const;
 
     Policy policy_;
     int n_layers_;
@@ -36,6 +37,7 @@ private:
     int window_;
     ShareTotal total_;
     std::vector<double> preference_;
+    std::vector<int> known_;  // final budgets, where shares do not depend on the prompt
     std::vector<int> kept_, budget_;
 };
 

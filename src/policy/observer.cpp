@@ -48,6 +48,11 @@ View Observer::scores(const Policy& policy, const LayerKv& kv) {
     const std::int64_t n_q = ws_.q.shape()[1], n_kv = kv.k.dim(0), n = n_tokens_ - policy.window;
     if (!policy.evicts(n_tokens_))
         return ws_.scores.view().reshaped({n_kv, 0});
+    if (policy.observe == Observe::Nothing) {  // all alike: ties keep the lowest positions
+        View score = ws_.scores.view().reshaped({n_kv, n});
+        rank_.dev.fill_zero(rank_.stream, score);
+        return score;
+    }
     observe(policy, kv);
     auto t = rank_.time(Phase::Observe);
     View per_head = ws_.head_scores.view().reshaped({n_q, n});

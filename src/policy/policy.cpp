@@ -18,7 +18,31 @@ const std::vector<Policy>& table() {
          .cache_size = 1024,
          .window = 32,
          .pool = 5,
-         .gamma = 200},
+         .gamma = 200,
+         .tolerant = true},
+        // Xiao et al., ICLR 2024 (arXiv 2309.17453): 4 attention sinks and the latest tokens. Keys keep their true
+        // positions; the paper re-rotates them. Scores are all alike, so that ties keep the lowest positions.
+        {.name = "streaming",
+         .share = Share::Uniform,
+         .decode = DecodeEvict::Position,
+         .cache_size = 1024,
+         .sinks = 4},
+        // Li et al., NeurIPS 2024 (arXiv 2404.14469): the window's mean attention, pooled; the cache then grows.
+        {.name = "snapkv",
+         .observe = Observe::Window,
+         .score = ColumnScore::Mean,
+         .share = Share::Uniform,
+         .cache_size = 1024,
+         .window = 32,
+         .pool = 5},
+        // Cai et al. (arXiv 2406.02069): the same scores, shares that fall linearly from the first layer to the last.
+        {.name = "pyramidkv",
+         .observe = Observe::Window,
+         .score = ColumnScore::Mean,
+         .share = Share::Pyramid,
+         .cache_size = 1024,
+         .window = 32,
+         .pool = 5},
     };
     return rows;
 }
@@ -52,10 +76,13 @@ void set(T& cell, const std::optional<U>& value) {
 void check(const Policy& p) {
     if (p.keeps_everything())
         return;
-    if (p.observe == Observe::Nothing)
+    if (p.observe == Observe::Nothing && p.share == Share::Preference)
         throw usage_error(
-            "policy.observe is nothing, and a policy that evicts must score tokens: set it to "
+            "policy.observe is nothing, and shares by preference need to observe: set it to "
             "window");
+    if (p.observe == Observe::Nothing && (p.sinks < 0 || p.sinks >= p.cache_size))
+        throw usage_error("policy.sinks is {}; it must be less than the cache size of {}", p.sinks,
+                          p.cache_size);
     if (p.window < 1)
         throw usage_error("policy.window is {}; at least one token must observe", p.window);
     if (p.observe == Observe::Window && p.score != ColumnScore::Mean && p.window < 2)
@@ -79,7 +106,9 @@ const Names<ColumnScore> score_names{{"mean", ColumnScore::Mean},
                                      {"variance", ColumnScore::Variance},
                                      {"mean+variance", ColumnScore::MeanPlusVariance},
                                      {"product", ColumnScore::Product}};
-const Names<Share> share_names{{"everything", Share::Everything},
+const Names<Share> share_names{{"pyramid", Share::Pyramid},
+                               {"random", Share::Random},
+                               {"everything", Share::Everything},
                                {"uniform", Share::Uniform},
                                {"preference", Share::Preference}};
 const Names<Rounding> rounding_names{{"exact", Rounding::Exact}, {"official", Rounding::Official}};
@@ -123,6 +152,10 @@ Policy make_policy(const PolicyConfig& c, const ModelConfig& model) {
     set(p.window, c.window);
     set(p.pool, c.pool);
     set(p.gamma, c.gamma);
+    set(p.sinks, c.sinks);
+    set(p.seed, c.seed);
+    if (p.observe == Observe::Nothing)
+        p.window = p.cache_size - p.sinks;  // recency is the window
     if (p.keeps_everything()) {  // nothing to observe, nothing to evict, whatever the other cells say
         p.observe = Observe::Nothing;
         p.decode = DecodeEvict::None;
@@ -145,6 +178,8 @@ PolicyConfig resolved(const PolicyConfig& config, const Policy& p) {
     c.tau2 = p.tau2;
     c.gamma = p.gamma;
     c.pool = p.pool;
+    c.sinks = p.sinks;
+    c.seed = std::int64_t(p.seed);
     c.cascade = p.cascade;
     c.observe = word(p.observe, observe_names);
     c.score = word(p.score, score_names);

@@ -11,10 +11,11 @@
 
 namespace cake {
 
-enum class Observe { Nothing, Window };                // which queries look at the prompt
-enum class Share { Everything, Uniform, Preference };  // how layers share the budget
-enum class Rounding { Exact, Official };               // policy/share.h
-enum class DecodeEvict { None, Position, Official };   // which token leaves at each new one
+enum class Observe { Nothing, Window };  // which queries look at the prompt
+// How layers share the budget: all but Preference know their shares before the prompt passes.
+enum class Share { Everything, Uniform, Pyramid, Random, Preference };
+enum class Rounding { Exact, Official };              // policy/share.h
+enum class DecodeEvict { None, Position, Official };  // which token leaves at each new one
 
 struct Policy {
     std::string name = "full";
@@ -31,10 +32,13 @@ struct Policy {
     double gamma = 0;           // weight of the variance in a token's score
     DType stats = DType::F32;   // probabilities are rounded to this before the statistics
 
+    int sinks = 0;  // first tokens that stay where nothing observes: the window is C - sinks
+    std::uint64_t seed = 0;  // of random shares
+    bool tolerant = false;   // a prompt of up to C + w tokens stays whole: CAKE's official rule
+
     bool keeps_everything() const { return share == Share::Everything; }
-    // The official rule: a prompt that hardly exceeds the cache stays whole.
     bool evicts(int n_tokens) const {
-        return !keeps_everything() && n_tokens > cache_size + window;
+        return !keeps_everything() && n_tokens > cache_size + (tolerant ? window : 0);
     }
     int prefix_budget() const { return cache_size - window; }  // C - w
 };

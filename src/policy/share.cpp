@@ -56,6 +56,17 @@ std::vector<double> water_fill(std::span<const double> preference, const ShareTo
     return budget;
 }
 
+std::vector<double> pyramid_shares(int n_layers, const ShareTotal& t) {
+    constexpr double beta = 20;  // the authors' steepness
+    const double mean = double(t.total) / n_layers;
+    const double max = std::min(2 * mean - mean / beta, std::max(double(t.cap), mean));
+    const double min = 2 * mean - max;
+    std::vector<double> out;
+    for (int l = 0; l < n_layers; ++l)
+        out.push_back(n_layers == 1 ? mean : max - (max - min) * l / (n_layers - 1));
+    return out;
+}
+
 std::vector<int> share_stage(std::span<const double> preference, const ShareTotal& t) {
     std::vector<int> out;
     for (double b : water_fill(preference, t))

@@ -17,6 +17,11 @@ struct ShareTotal {
 // Layers with P = 0 get nothing until all others are at K; what is left is then dealt evenly among them.
 std::vector<double> water_fill(std::span<const double> preference, const ShareTotal& t);
 
+// Real shares that are known before the prompt passes: a pyramid that falls linearly from the first layer to the last,
+// max = 2 (C - w) - min with min = (C - w) / 20, or, where the first layer cannot hold max, from K to 2 (C - w) - K.
+// They add up to T.
+std::vector<double> pyramid_shares(int n_layers, const ShareTotal& t);
+
 // A stage of the cascade: water_fill, rounded up. As layers arrive no budget grows.
 std::vector<int> share_stage(std::span<const double> preference, const ShareTotal& t);
 

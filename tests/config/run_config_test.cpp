@@ -33,7 +33,8 @@ backend:    cpu
 parallel:   { tensor: 2, data: auto }
 policy:     { name: cake, cache_size: 1024, window: 32, tau1: 1.6, tau2: 0.4, gamma: 200, pool: 5,
               cascade: false, rounding: official, decode: none, stats: model, seed: 7, share: uniform }
-generation: { max_new_tokens: 12, temperature: 0.5, top_p: 0.9, seed: 9, stop: ["\n\n", end], ignore_eos: true }
+generation: { max_new_tokens: 12, temperature: 0.5, top_p: 0.9, top_k: 40, min_p: 0.05, repetition_penalty: 1.1,
+              logprobs: 5, seed: 9, stop: ["\n\n", end], ignore_eos: true }
 engine:     { prefill_chunk: 512, max_batch: 3, page_tokens: 16, kv_bytes: 2GiB, cache_dtype: f32,
               residual_dtype: bf16, threads: 1 }
 chat:       none
@@ -62,6 +63,10 @@ check:      true
     EXPECT_EQ(config.generation.max_new_tokens, 12);
     EXPECT_EQ(config.generation.temperature, 0.5);
     EXPECT_EQ(config.generation.top_p, 0.9);
+    EXPECT_EQ(config.generation.top_k, 40);
+    EXPECT_EQ(config.generation.min_p, 0.05);
+    EXPECT_EQ(config.generation.repetition_penalty, 1.1);
+    EXPECT_EQ(config.generation.logprobs, 5);
     EXPECT_EQ(config.generation.seed, 9);
     EXPECT_THAT(config.generation.stop, ElementsAre("\n\n", "end"));
     EXPECT_TRUE(config.generation.ignore_eos);
@@ -117,6 +122,11 @@ TEST(RunConfig, NamesFileLineFoundAndAllowedOfAWrongValue) {
               "my.yaml:1: backend is 'gpu'; allowed is one of auto, cpu, cuda");
     EXPECT_EQ(complaint("generation:\n  top_p: 1.5"),
               "my.yaml:2: generation.top_p is '1.5'; allowed is a number from 1e-06 to 1");
+    EXPECT_EQ(
+        complaint("generation: {repetition_penalty: 0}"),
+        "my.yaml:1: generation.repetition_penalty is '0'; allowed is a number from 0.01 to 100");
+    EXPECT_EQ(complaint("generation: {top-k: 4}"),
+              "my.yaml:1: unknown key 'generation.top-k'; the nearest one is generation.top_k");
     EXPECT_EQ(complaint("generation: {ignore_eos: 1}"),
               "my.yaml:1: generation.ignore_eos is '1'; allowed is true or false");
     EXPECT_EQ(complaint("engine: {threads: many}"),

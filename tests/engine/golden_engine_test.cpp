@@ -120,8 +120,10 @@ INSTANTIATE_TEST_SUITE_P(
                     Case{"tiny-qwen2", 3}, Case{"tiny-qwen2", 4}, Case{"tiny-qwen2", 6},
                     Case{"tiny-llama-bf16", 1}, Case{"tiny-llama-bf16", 3}, Case{"tiny-llama31", 1},
                     Case{"tiny-llama31", 2}, Case{"tiny-llama31", 3}, Case{"tiny-llama31", 4},
-                    Case{"tiny-llama-linear", 1}, Case{"tiny-llama-linear", 2},
-                    Case{"tiny-qwen2-yarn", 1}, Case{"tiny-qwen2-yarn", 2}),
+                    Case{"tiny-llama31", 5}, Case{"tiny-llama31", 8}, Case{"tiny-llama-linear", 1},
+                    Case{"tiny-llama-linear", 2}, Case{"tiny-llama-linear", 4},
+                    Case{"tiny-qwen2-yarn", 1}, Case{"tiny-qwen2-yarn", 2},
+                    Case{"tiny-qwen2-yarn", 3}, Case{"tiny-qwen2-yarn", 6}),
     case_name);
 
 }  // namespace

@@ -1,5 +1,5 @@
-// config.json and YAML configurations of any bytes: read, or refused with a usage error. The first
-// byte chooses.
+// config.json, metadata of GGUF and YAML configurations of any bytes: read, or refused with a usage
+// error. The first byte chooses.
 #include <cstdint>
 #include <cstdlib>
 #include <string>
@@ -8,18 +8,27 @@
 #include "config/run_config.h"
 #include "expect_usage_error.h"
 #include "io/json_file.h"
+#include "memory_file.h"
 
 namespace {
 
-void read_model(const std::string& text) {
-    const cake::ModelConfig config =
-        cake::model_config_from_json(cake::parse_json(text, "config.json"), "config.json", "fuzz");
+void check(const cake::ModelConfig& config) {
     for (float frequency : cake::rope_inv_freq(config.rope, config.d_head))
         if (!(frequency >= 0))  // not a number
             std::abort();
     if (config.parameters() <= 0 || config.max_positions <= 0)
         std::abort();
     cake::model_defaults(config, 128);
+}
+
+void read_model(const std::string& text) {
+    check(
+        cake::model_config_from_json(cake::parse_json(text, "config.json"), "config.json", "fuzz"));
+}
+
+void read_gguf(const std::string& bytes) {
+    const MemoryFile file("GGUF" + bytes);
+    check(cake::read_model_config(file.path()));
 }
 
 void read_run(const std::string& text) {
@@ -40,10 +49,11 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         return 0;
     const std::string text(reinterpret_cast<const char*>(data + 1), size - 1);
     cake::expect_success_or_usage_error([&] {
-        if (data[0] % 2 == 0)
-            read_model(text);
-        else
-            read_run(text);
+        switch (data[0] % 3) {
+            case 0: read_model(text); break;
+            case 1: read_run(text); break;
+            default: read_gguf(text);
+        }
     });
     return 0;
 }

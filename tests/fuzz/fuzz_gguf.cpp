@@ -2,29 +2,17 @@
 #include <algorithm>
 #include <cstdint>
 #include <span>
-#include <string>
-#include <sys/mman.h>
-#include <unistd.h>
+#include <string_view>
 
 #include "expect_usage_error.h"
 #include "io/checkpoint.h"
 #include "io/dequant.h"
 #include "io/gguf.h"
+#include "memory_file.h"
 
 using namespace cake;
 
 namespace {
-
-// A file that lives in memory alone, with these bytes.
-struct MemoryFile {
-    int fd = ::memfd_create("fuzz", 0);
-    MemoryFile(const std::uint8_t* data, std::size_t size) {
-        if (::write(fd, data, size) != ssize_t(size))
-            std::abort();
-    }
-    ~MemoryFile() { ::close(fd); }
-    std::string path() const { return "/proc/self/fd/" + std::to_string(fd); }
-};
 
 void read_some(const Checkpoint& checkpoint) {
     for (const TensorInfo& info : checkpoint.tensors()) {
@@ -42,7 +30,7 @@ void read_some(const Checkpoint& checkpoint) {
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
     expect_success_or_usage_error([&] {
         parse_gguf(std::as_bytes(std::span(data, size)), "fuzz");
-        const MemoryFile file(data, size);
+        const MemoryFile file({reinterpret_cast<const char*>(data), size});
         read_some(Checkpoint::open(file.path()));
     });
     return 0;

@@ -73,8 +73,14 @@ def json_seeds():
     yield b'{"architectures": ["LlamaForCausalLM"], "rope_scaling": null, "rms_norm_eps": 1e-05}'
 
 
+def jsonl_seeds():
+    yield b'{"id": "a", "prompt": "x"}\r\n\n{"id": "b", "tokens": [1, 2], "max_new_tokens": 3, "stop": ["\\n"]}\n'
+    yield b'{"id": "a", "prompt": "\xc3\xa9", "stop": ".", "seed": 7, "temperature": 0.5}\n{"id": "a"}\n[]'
+    yield b'{"id": "line 2", "prompt": null, "promt": 1}\n{"id": "line 2", "tokens": null}\n{'
+
+
 def config_seeds():
-    """The first byte chooses: even for config.json, odd for YAML."""
+    """The first byte chooses, modulo 3: config.json, YAML, GGUF without its magic."""
     llama = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": 512, "hidden_size": 128,
              "intermediate_size": 80, "num_hidden_layers": 5, "num_attention_heads": 8, "num_key_value_heads": 4,
              "rms_norm_eps": 1e-05, "rope_theta": 1e4, "max_position_embeddings": 2048, "torch_dtype": "float32",
@@ -84,6 +90,16 @@ def config_seeds():
                "original_max_position_embeddings": 64}
     yield b"\0" + json.dumps(llama | {"rope_scaling": scaling}).encode()
     yield b"\0" + json.dumps(llama | {"rope_scaling": {"type": "linear", "factor": 4.0}}).encode()
+    numbers = {"block_count": 1, "embedding_length": 32, "feed_forward_length": 24, "context_length": 64,
+               "attention.head_count": 4}
+    metadata = [value("general.architecture", 8, string("llama"))]
+    metadata += [value(f"llama.{key}", 4, struct.pack("<I", n)) for key, n in numbers.items()]
+    yield b"\2" + gguf(3, metadata, [("token_embd.weight", [32, 10], 0, bytes(1280)),
+                                     ("rope_freqs.weight", [4], 0, struct.pack("<4f", 1, 1, 2, 8))])[4:]
+    metadata += [value("llama.rope.scaling.type", 8, string("yarn")),
+                 value("llama.rope.scaling.factor", 6, struct.pack("<f", 4)),
+                 value("llama.vocab_size", 4, struct.pack("<I", 10))]
+    yield b"\2" + gguf(3, metadata, [])[4:]
     yield b"\1" + b"model:\n  path: /m\npolicy:\n  name: cake\n  cache_size: 512\n  window: 32\n"
 
 
@@ -126,9 +142,19 @@ def tokenizer_seeds():
     yield json.dumps(sentencepiece | {"normalizer": prepend, "pre_tokenizer": None}).encode()
     yield json.dumps(sentencepiece, ensure_ascii=False).encode()
 
+    lists = lambda tokens, types: [array("tokenizer.ggml.tokens", 8, [string(t) for t in tokens]),
+                                   array("tokenizer.ggml.token_type", 5, [struct.pack("<i", t) for t in types])]
+    ends = [value(f"tokenizer.ggml.{key}_token_id", 4, struct.pack("<I", 1)) for key in ("bos", "eos")]
+    yield gguf(3, [value("tokenizer.ggml.model", 8, string("llama"))]
+               + lists(vocab, [2, 3, 6, 6, 1, 1, 1, 6]) + ends
+               + [array("tokenizer.ggml.scores", 6, [struct.pack("<f", -i) for i in range(len(vocab))])], [])
+    yield gguf(3, [value("tokenizer.ggml.model", 8, string("gpt2")), value("tokenizer.ggml.pre", 8, string("qwen2")),
+                   array("tokenizer.ggml.merges", 8, [string("a b"), string("\u0120 ab")])]
+               + lists(["a", "b", "ab", "\u0120", "\u0120ab", "\u00c3", "\u00a9", "<end>"], [1] * 7 + [3]) + ends, [])
 
-SEEDS = {"gguf": gguf_seeds, "safetensors": safetensors_seeds, "json": json_seeds, "config": config_seeds,
-         "tokenizer": tokenizer_seeds}
+
+SEEDS = {"gguf": gguf_seeds, "safetensors": safetensors_seeds, "json": json_seeds, "jsonl": jsonl_seeds,
+         "config": config_seeds, "tokenizer": tokenizer_seeds}
 
 
 def main():

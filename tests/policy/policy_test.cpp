@@ -58,7 +58,9 @@ TEST(Policy, AnyCellOfARowCanBeSet) {
 TEST(Policy, SaysWhatIsWrongWithACell) {
     PolicyConfig c;
     c.name = "kake";
-    EXPECT_THAT(message(c), HasSubstr("policy kake is unknown; there are: full, cake"));
+    EXPECT_THAT(
+        message(c),
+        HasSubstr("policy kake is unknown; there are: full, cake, streaming, snapkv, pyramidkv"));
     c = {};
     c.cache_size = 32;
     EXPECT_THAT(message(c),
@@ -77,6 +79,52 @@ TEST(Policy, SaysWhatIsWrongWithACell) {
     c = {};
     c.tau1 = 0;
     EXPECT_THAT(message(c), HasSubstr("policy.tau1 is 0"));
+}
+
+TEST(Policy, StreamingKeepsSinksAndTheLatest) {
+    PolicyConfig c;
+    c.name = "streaming";
+    c.cache_size = 100;
+    const Policy p = make_policy(c, {});
+    EXPECT_EQ(p.sinks, 4);
+    EXPECT_EQ(p.window, 96);
+    EXPECT_EQ(p.prefix_budget(), 4);
+    EXPECT_EQ(p.observe, Observe::Nothing);
+    EXPECT_FALSE(p.evicts(100));
+    EXPECT_TRUE(p.evicts(101));
+    c.sinks = 100;
+    EXPECT_THAT(message(c), HasSubstr("policy.sinks is 100; it must be less than the cache size"));
+    c.sinks = 4;
+    c.share = "preference";
+    EXPECT_THAT(message(c), HasSubstr("shares by preference need to observe"));
+}
+
+TEST(Policy, OnlyCakeLeavesAPromptWholeThatExceedsTheCacheByAWindow) {
+    for (const std::string& name : policy_names()) {
+        PolicyConfig c;
+        c.name = name;
+        c.cache_size = 100;
+        EXPECT_EQ(make_policy(c, {}).evicts(132), name != "full" && name != "cake") << name;
+        EXPECT_EQ(make_policy(c, {}).evicts(133), name != "full") << name;
+    }
+}
+
+RunConfig with(const Policy& policy) {
+    RunConfig config;
+    config.policy = resolved({}, policy);
+    return config;
+}
+
+TEST(Policy, EachHasAReadyFileThatSaysWhatItsRowSays) {
+    for (const std::string& name : policy_names()) {
+        RunConfig config;
+        apply_config_file(config, std::string(CAKE_SOURCE_DIR) + "/configs/" + name + ".yaml");
+        PolicyConfig alone;
+        alone.name = name;
+        EXPECT_EQ(to_json(with(make_policy(config.policy, {}))),
+                  to_json(with(make_policy(alone, {}))))
+            << name;
+    }
 }
 
 }  // namespace

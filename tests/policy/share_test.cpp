@@ -80,6 +80,42 @@ TEST(OfficialRounding, EqualsEveryCaptureOfAdjustBudgets) {
     EXPECT_EQ(n, 360);
 }
 
+TEST(PyramidShares, FallLinearlyFromTheFirstLayerToTheLast) {
+    // C - w = 100: from 200 - 5 to 5.
+    EXPECT_THAT(pyramid_shares(3, {.total = 300, .cap = 1000}), ElementsAre(195, 100, 5));
+    // The first layer holds 150 at most: from 150 to 50, as the authors' code does it.
+    EXPECT_THAT(pyramid_shares(3, {.total = 300, .cap = 150}), ElementsAre(150, 100, 50));
+    EXPECT_THAT(pyramid_shares(1, {.total = 100, .cap = 1000}), ElementsAre(100));
+}
+
+TEST(KnownShares, AreFinalAtEveryStage) {
+    for (const Share share : {Share::Uniform, Share::Pyramid, Share::Random}) {
+        Policy p;
+        p.share = share;
+        p.cache_size = 132;
+        p.window = 32;
+        p.seed = 5;
+        Cascade cascade(p, 8, 500);
+        std::vector<int> before;
+        for (int m = 0; m < 8; ++m) {
+            cascade.add(0);
+            const std::vector<int> kept(cascade.kept().begin(), cascade.kept().end());
+            EXPECT_TRUE(std::equal(before.begin(), before.end(), kept.begin()));
+            before = kept;
+        }
+        EXPECT_EQ(sum(before), 800);
+        if (share == Share::Uniform) {
+            EXPECT_THAT(before, testing::Each(100));
+        }
+        p.seed = 6;
+        Cascade other(p, 8, 500);
+        for (int m = 0; m < 8; ++m)
+            other.add(0);
+        EXPECT_EQ(std::equal(before.begin(), before.end(), other.kept().begin()),
+                  share != Share::Random);
+    }
+}
+
 Policy cake_policy(int cache_size, int window, bool cascade, Rounding rounding = Rounding::Exact) {
     Policy p;
     p.name = "cake";
@@ -88,6 +124,7 @@ Policy cake_policy(int cache_size, int window, bool cascade, Rounding rounding =
     p.rounding = rounding;
     p.decode = DecodeEvict::Position;
     p.cascade = cascade;
+    p.tolerant = true;
     p.cache_size = cache_size;
     p.window = window;
     return p;
