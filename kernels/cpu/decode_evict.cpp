@@ -159,7 +159,8 @@ void CpuBackend::decode_scores(Stream, const PagedBatch& kv, const RaggedRows& p
                 for (int i = 0; i < m; ++i)
                     pooled[std::size_t(i)] += listed[std::size_t(i + j)];
             for (int i = 0; i < m; ++i)
-                out[std::int64_t(g) * m + i] = float(pooled[std::size_t(i)] / (double(pool) * divisor));
+                out[std::int64_t(g) * m + i] =
+                    float(pooled[std::size_t(i)] / (double(pool) * divisor));
         }
     });
 }

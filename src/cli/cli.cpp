@@ -3,7 +3,7 @@
 #include <cstdio>
 #include <fstream>
 
-#include "config/nearest.h"
+#include "base/nearest.h"
 
 namespace cake {
 namespace {

@@ -6,8 +6,8 @@
 #include <set>
 
 #include "base/error.h"
+#include "base/nearest.h"
 #include "config/config_fields.h"
-#include "config/nearest.h"
 #include "config/yaml_text.h"
 #include "io/file_error.h"
 

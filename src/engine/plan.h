@@ -48,7 +48,7 @@ struct RankPlan {
     std::size_t kept_cache = 0;   // all pages of the pool
     std::size_t workspace = 0;    // of a chunk, of the statistics, of decoding
     std::size_t logits = 0;
-    std::size_t kv_peak = 0;      // expected: pages in use at most, and the uncut layer
+    std::size_t kv_peak = 0;  // expected: pages in use at most, and the uncut layer
     std::size_t kv_full = 0;  // what the full cache would take instead
     std::int64_t pages = 0;
     std::size_t total() const {

@@ -10,6 +10,7 @@
 #include <limits>
 #include <utility>
 
+#include "base/nearest.h"
 #include "io/file_error.h"
 #include "io/json_file.h"
 
@@ -24,27 +25,12 @@ constexpr std::int64_t most_tokens = 1 << 27;
 constexpr std::array<std::string_view, 7> known_keys{
     "id", "prompt", "tokens", "max_new_tokens", "stop", "seed", "temperature"};
 
-// Edits from one key to another. (config/nearest.h does this for dotted paths; src/io may not use src/config.)
-std::size_t edits(std::string_view a, std::string_view b) {
-    std::vector<std::size_t> row(b.size() + 1);
-    for (std::size_t j = 0; j < row.size(); ++j)
-        row[j] = j;
-    for (std::size_t i = 0; i < a.size(); ++i) {
-        std::size_t diagonal = std::exchange(row[0], i + 1);
-        for (std::size_t j = 0; j < b.size(); ++j) {
-            const std::size_t replaced = diagonal + (a[i] != b[j]);
-            diagonal = row[j + 1];
-            row[j + 1] = std::min({replaced, row[j] + 1, row[j + 1] + 1});
-        }
-    }
-    return row.back();
-}
-
 // Of equally near ones the longest, which shares the most with it: max_tokens is max_new_tokens, not tokens.
 std::string_view nearest_key(std::string_view key) {
     key = key.substr(0, 64);  // a longer one is no misspelling
     return *std::min_element(known_keys.begin(), known_keys.end(), [&](auto a, auto b) {
-        return std::pair(edits(key, a), b.size()) < std::pair(edits(key, b), a.size());
+        return std::pair(edit_distance(key, a), b.size()) <
+               std::pair(edit_distance(key, b), a.size());
     });
 }
 

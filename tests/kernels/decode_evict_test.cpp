@@ -165,7 +165,8 @@ private:
         for (float x : random_values(std::int64_t(probs.values().size()), random_()))
             values.push_back(x * x / 100);
         probs.set(values);
-        dev_.decode_scores({}, cache_.batch(), probs.rows(), window_, 5, float(kGroup), scores.rows());
+        dev_.decode_scores({}, cache_.batch(), probs.rows(), window_, 5, float(kGroup),
+                           scores.rows());
 
         std::int64_t written = 0;
         for (std::size_t at = 0; at < starts_.size(); ++at) {

@@ -205,7 +205,8 @@ public:
                 layer.push_back(listed(l, g));
         }
         probs.set(by_slot);
-        dev_.decode_scores({}, cache_.batch(), probs.rows(), window_, 5, float(n_q_ / n_kv_), scores.rows());
+        dev_.decode_scores({}, cache_.batch(), probs.rows(), window_, 5, float(n_q_ / n_kv_),
+                           scores.rows());
         dev_.decode_evict({}, cache_.batch(), scores.rows(), window_, DecodeOrder::Official);
         cache_.pull();
         lengths_ = cache_.lengths();
