@@ -8,8 +8,8 @@
 #include "cli/options.h"
 #include "cli/prompt.h"
 #include "cli/session.h"
+#include "cli/text_stream.h"
 #include "engine/report.h"
-#include "text/stop.h"
 
 namespace cake {
 namespace {
@@ -26,35 +26,6 @@ void broadcast_prompt(Communicator& comm, std::vector<TokenId>& ids) {
     ids.resize(std::size_t(n));
     comm.broadcast_bytes(std::as_writable_bytes(std::span(ids)), 0);
 }
-
-// Prints tokens as they come, until a stop string does. Without a tokenizer it prints ids.
-class TextStream {
-public:
-    TextStream(const std::optional<Tokenizer>& tokenizer, std::vector<std::string> stops)
-        : stop_(std::move(stops)) {
-        if (tokenizer)
-            decoder_.emplace(*tokenizer);
-    }
-    bool take(TokenId id) {
-        print(decoder_ ? stop_.next(decoder_->next(id)) : fmt::format("{} ", id));
-        return !stop_.stopped();
-    }
-    std::string finish() {
-        if (decoder_)
-            print(stop_.next(decoder_->finish()) + stop_.finish());
-        return text_;
-    }
-
-private:
-    void print(const std::string& piece) {
-        text_ += piece;
-        std::fwrite(piece.data(), 1, piece.size(), stdout);
-        std::fflush(stdout);
-    }
-    std::optional<StreamDecoder> decoder_;
-    StopMatcher stop_;
-    std::string text_;
-};
 
 // A prompt of ids needs none: then the answer is printed as ids.
 std::optional<Tokenizer> tokenizer_or_none(const std::string& model) try {
