@@ -40,7 +40,8 @@ fi
 launcher=$(command -v ccache || true)
 read -ra packages < <(pkg-config --cflags fmt spdlog yaml-cpp libpcre2-8 libutf8proc)
 read -ra libraries < <(pkg-config --libs fmt spdlog yaml-cpp libpcre2-8 libutf8proc)
-compile() { # SOURCE OBJECT
+compile() { # SOURCE OBJECT; nothing to do where no source has changed since
+    [[ -e $2 && -z $(find "$root/src" "$root/tests" -newer "$2" -name '*.[ch]*' -print -quit) ]] && return
     $launcher clang++ -std=c++20 -O1 -g -fsanitize=fuzzer,address,undefined \
         -fno-sanitize-recover=undefined -I"$root/src" -I"$root" -I"$root/tests" -I"$here" \
         "${packages[@]}" -c "$1" -o "$2"
