@@ -113,11 +113,13 @@ ExitCode run_diff(CommandContext& context) {
     app.add_option("A", a, "a report")->required();
     app.add_option("B", b, "another")->required();
     app.add_option("--budget-tolerance", tolerance.budget, "accept budgets that differ by N tokens")
-        ->type_name("N");
+        ->type_name("N")
+        ->check(CLI::NonNegativeNumber);
     app.add_option("--kept-tolerance", tolerance.kept,
                    "accept kept sets that differ in a fraction F of their entries; "
                    "needs both --kept files")
-        ->type_name("F");
+        ->type_name("F")
+        ->check(CLI::NonNegativeNumber);
     app.add_option("--kept-a", kept_a, "what --dump-kept wrote beside A")->type_name("FILE");
     app.add_option("--kept-b", kept_b, "what --dump-kept wrote beside B")->type_name("FILE");
     if (const auto over = parse_arguments(context, app))

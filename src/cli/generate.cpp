@@ -60,7 +60,7 @@ ExitCode run_generate(CommandContext& context) {
     request.id = "0";
     ModelConfig model;
     world.agree([&] {
-        check_supported(config, world);
+        check_supported(config, world.size());
         model = read_model(config);
         dev = make_backend(config, world);
         make_policy(config.policy,

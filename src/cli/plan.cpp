@@ -36,7 +36,7 @@ std::string table(const PlanInput& plan, const std::vector<RankPlan>& ranks) {
         t.prefill_all_reduces, human_bytes(double(t.prefill_all_reduce_bytes)),
         human_bytes(double(t.statistics_bytes)), t.all_reduces_per_token,
         human_bytes(double(t.all_reduce_bytes_per_token)));
-    if (t.shared_head_bytes_per_token > 0)
+    if (t.shared_head_bytes + t.shared_head_bytes_per_token > 0)
         out += fmt::format("ranks that share a KV head exchange {} in prefill, {} a token\n",
                            human_bytes(double(t.shared_head_bytes)),
                            human_bytes(double(t.shared_head_bytes_per_token)));
@@ -71,7 +71,7 @@ ExitCode run_plan(CommandContext& context) {
     bool fits = true;
     context.world.agree([&] {
         check_writable(options.report());
-        check_supported(config, context.world);
+        check_supported(config, ranks);
         const ModelConfig model = read_model(config);
         const int S = prompt > 0
                           ? prompt

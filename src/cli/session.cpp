@@ -18,9 +18,8 @@ int usable_processors() {
 
 }  // namespace
 
-void check_supported(const RunConfig& config, const World& world) {
-    const std::string ranks = std::to_string(world.size());
-    if (config.parallel.tensor != "all" && config.parallel.tensor != ranks)
+void check_supported(const RunConfig& config, int ranks) {
+    if (config.parallel.tensor != "all" && config.parallel.tensor != std::to_string(ranks))
         throw usage_error(
             "parallel.tensor is {}, and this command shards one model over all {} ranks: leave it "
             "at all",

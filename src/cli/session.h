@@ -11,7 +11,7 @@
 namespace cake {
 
 // Usage error where the configuration asks for what this program does not do: nothing is silently ignored.
-void check_supported(const RunConfig& config, const World& world);
+void check_supported(const RunConfig& config, int ranks);
 
 // The model's numbers, cut to the layers that the configuration asks for.
 ModelConfig read_model(const RunConfig& config);

@@ -71,8 +71,9 @@ void DecodeBatch::upload() {
     }
     for (const Member& m : members_)
         positions.push_back(m.position);
-    CAKE_CHECK(rows <= ws_.probs.shape()[1], "probability rows of {} floats, {} were planned", rows,
-               ws_.probs.shape()[1]);
+    CAKE_CHECK(rows <= ws_.decode_scores.shape()[1],
+               "probability rows of {} floats, {} were planned", rows,
+               ws_.decode_scores.shape()[1]);
 
     const PagePool& pool = members_[0].cache->pool();
     tables_ = upload_values(rank_, tables, {L, B, std::int64_t(max_pages)});
@@ -105,19 +106,20 @@ void DecodeBatch::settle() {
     }
 }
 
-// Where ranks share a KV head, each scores with its own query heads; the sum over them, once a step for all layers, is
-// the same on all, and so is what leaves.
+// Where ranks share a KV head, each scores with its own query heads. Once a step, for all layers, these are summed in
+// head order, and all sharers take the owner's sum: the same bytes select the same tokens, so copies cannot differ.
 void DecodeBatch::evict() {
-    const float group = float(model_.config.group());
     const bool observes = policy_.observe != Observe::Nothing;
     if (rank_.sharers || !observes)  // all alike: the earliest entries stay, and the window
         rank_.dev.fill_zero(rank_.stream, ws_.decode_scores);
     if (observes)
-        rank_.dev.decode_scores(rank_.stream, kv_, probs_, policy_.window, policy_.pool, group,
-                                scores_);
-    if (rank_.sharers && observes)
-        rank_.sharers->all_reduce_sum(rank_.stream,
-                                      ws_.decode_scores.view().reshaped({score_floats_}));
+        rank_.dev.decode_scores(rank_.stream, kv_, probs_, policy_.window, policy_.pool,
+                                float(model_.config.group()), scores_);
+    if (rank_.sharers && observes) {
+        View scores = ws_.decode_scores.view().reshaped({score_floats_});
+        rank_.sharers->all_reduce_sum(rank_.stream, scores);
+        rank_.sharers->broadcast(rank_.stream, scores, 0);
+    }
     rank_.dev.decode_evict(rank_.stream, kv_, scores_, policy_.window, decode_order(policy_));
 }
 

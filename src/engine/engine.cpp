@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "engine/decode.h"
+#include "engine/evict.h"
 
 namespace cake {
 namespace {
@@ -54,7 +55,9 @@ Communicator::Traffic Engine::sharing_traffic() const {
 Generation Engine::generate(const Request& request, const OnToken& on_token,
                             const PrefillOptions& options) {
     const int S = int(request.prompt.size());
-    CAKE_CHECK(S > 0 && S <= plan_.prompt, "a prompt of {} tokens, sized for {}", S, plan_.prompt);
+    CAKE_CHECK(S == plan_.prompt && request.max_new_tokens <= plan_.new_tokens,
+               "a prompt of {} and {} new tokens, planned for {} and {}", S, request.max_new_tokens,
+               plan_.prompt, plan_.new_tokens);
     const Policy& policy = plan_.policies.front();
     const Rank rank = this->rank(prefill_times_), decode_rank = this->rank(decode_times_);
     Generation out;
@@ -110,6 +113,8 @@ Generation Engine::generate(const Request& request, const OnToken& on_token,
     }
     if (out.layers.empty())
         out.layers = layer_results(rank, model_.shard, evictions[0]);
+    if (options.check)
+        check_equal_copies(rank, cache);
     out.timings.decode_s = decoding.seconds();
     decode_times_.total_s += out.timings.decode_s;
     return out;

@@ -53,7 +53,7 @@ public:
     Engine(Backend& dev, Communicator& comm, const Checkpoint& checkpoint, const PlanInput& plan,
            const std::function<void(int layers)>& progress = {});
 
-    // Prefills and decodes one request under plan.policies[0]. Collective: every rank passes the same request; rank 0
+    // Prefills and decodes one request of the planned prompt length under plan.policies[0]. Collective: every rank passes the same request; rank 0
     // samples and decides, the others follow.
     Generation generate(const Request& request, const OnToken& on_token = {},
                         const PrefillOptions& options = {});

@@ -33,13 +33,14 @@ void check_equal_on_all_ranks(Communicator& comm, std::span<const int> values, c
                                     all[0], all[r]));
 }
 
-void check_equal_copies(const Rank& rank, View keep) {
+void check_equal_copies(const Rank& rank, const SequenceCache& cache) {
     if (!rank.sharers)
         return;
-    Tensor host = Tensor::host(DType::I32, {keep.elements()});
-    rank.dev.copy(rank.stream, host, keep.reshaped(host.shape()));
-    rank.dev.synchronize(rank.stream);
-    check_equal_on_all_ranks(*rank.sharers, host.span<int>(), "kept tokens of a shared KV head");
+    std::vector<int> held;
+    for (int l = 0; l < cache.n_layers(); ++l)
+        for (const auto& head : cache.positions(rank.dev, rank.stream, l))
+            held.insert(held.end(), head.begin(), head.end());
+    check_equal_on_all_ranks(*rank.sharers, held, "copies of a shared KV head");
 }
 
 }  // namespace cake

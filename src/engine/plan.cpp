@@ -103,6 +103,9 @@ RankPlan plan_rank(const PlanInput& in, int rank) {
     }
     p.kv_peak += p.uncut_layer;
     p.kept_cache = std::size_t(p.pages) * layout.bytes();
+    if (!p.shard.owns_kv())
+        p.shared_copy = p.kv_peak + bytes_of(in.weights, 2 * std::int64_t(in.model.n_layers) *
+                                                             in.model.d_head * in.model.d_model);
     p.kv_full =
         bytes_of(in.cache, 2 * std::int64_t(in.batch) * in.model.n_layers *
                                (in.prompt + in.new_tokens) * p.shard.n_kv() * in.model.d_head);
@@ -111,12 +114,16 @@ RankPlan plan_rank(const PlanInput& in, int rank) {
 
 namespace {
 
-// Positions that a KV head's owner sends in a prefill: what each layer keeps at its own stage, if all layers were alike.
+// Positions that a KV head's owner sends in a prefill: what each layer keeps at its own stage; of shares by preference, if
+// all layers were alike.
 std::int64_t stage_choices(const Policy& p, std::int64_t L, std::int64_t S) {
-    const std::int64_t T = L * p.prefix_budget();
+    if (!p.cascade)
+        return (L - 1) * (S - p.window) + p.prefix_budget();
+    if (p.share != Share::Preference)
+        return L * std::min<std::int64_t>(S - p.window, p.prefix_budget());
     std::int64_t sum = 0;
     for (std::int64_t l = 1; l <= L; ++l)
-        sum += std::min(S - p.window, p.cascade ? T / l : S);
+        sum += std::min(S - p.window, L * p.prefix_budget() / l);
     return sum;
 }
 
@@ -138,11 +145,14 @@ TrafficPlan plan_traffic(const PlanInput& in) {
     for (const Policy& p : in.policies) {
         if (!first.shares_kv())
             break;
+        const bool observes = p.observe != Observe::Nothing;
         if (p.evicts(in.prompt))
-            t.shared_head_bytes += 4 * (L * first.n_q() * (S - p.window) + stage_choices(p, L, S));
-        if (p.decode != DecodeEvict::None)
+            t.shared_head_bytes +=
+                4 * (observes * L * first.n_q() * (S - p.window) + stage_choices(p, L, S));
+        if (observes)  // summed, and the owner's sum sent
             t.shared_head_bytes_per_token +=
-                in.batch * decode_row_floats(p, in.model.n_layers, in.prompt, in.new_tokens) * 4;
+                2 * 4 * in.batch *
+                decode_row_floats(p, in.model.n_layers, in.prompt, in.new_tokens);
     }
     t.all_reduces_per_token = 1 + 2 * L;
     t.all_reduce_bytes_per_token = (1 + 2 * L) * in.batch * row;
@@ -174,6 +184,7 @@ nlohmann::json to_json(const RankPlan& p) {
             {"logits_bytes", p.logits},
             {"total_bytes", p.total()},
             {"kv_peak_bytes", p.kv_peak},
+            {"shared_copy_bytes", p.shared_copy},
             {"kv_full_bytes", p.kv_full}};
 }
 

@@ -48,8 +48,9 @@ struct RankPlan {
     std::size_t kept_cache = 0;   // all pages of the pool
     std::size_t workspace = 0;    // of a chunk, of the statistics, of decoding
     std::size_t logits = 0;
-    std::size_t kv_peak = 0;  // expected: pages in use at most, and the uncut layer
-    std::size_t kv_full = 0;  // what the full cache would take instead
+    std::size_t kv_peak = 0;      // expected: pages in use at most, and the uncut layer
+    std::size_t shared_copy = 0;  // of kv_peak and weights: a KV head that a lower rank owns
+    std::size_t kv_full = 0;      // what the full cache would take instead
     std::int64_t pages = 0;
     std::size_t total() const {
         return weights + residual + uncut_layer + kept_cache + workspace + logits;

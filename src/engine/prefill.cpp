@@ -35,12 +35,13 @@ Tensor prefill(const Rank& rank, const Model& model, std::span<const TokenId> pr
             View score = observer.scores(policy, kv);     // [n_kv, S - window]
             View keep = top_k(rank, score, kept[l], ws);  // [n_kv, kept[l]], best first
             keep_tokens(rank, cache, l, kv, cascade.window(), keep);
-            if (options.check)
-                check_equal_copies(rank, keep);
         }
     }
-    for (auto& e : evictions)
+    for (auto& e : evictions) {
         prepare_decoding(rank, e.policy, e.cache);
+        if (options.check)
+            check_equal_copies(rank, e.cache);
+    }
     return lm_head(rank, model, x.row(S - 1), ws);
 }
 

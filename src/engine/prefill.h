@@ -26,7 +26,7 @@ struct Eviction {
 
 struct PrefillOptions {
     bool check =
-        false;  // compare budgets, and copies of shared KV heads, over ranks at every layer
+        false;  // compare budgets over ranks at every layer, copies of shared KV heads at the end
     std::function<void(int layer, int tokens)> progress = {};  // tokens of it that have passed
 
     void report(int layer, int tokens) const {

@@ -201,6 +201,9 @@ json make_report(Engine& engine, const ReportContext& context, const Request& re
                         {"workspace_bytes", column(ranks, "workspace")},
                         {"peak_rss_bytes", column(ranks, "rss")},
                         {"device_peak_bytes", nullptr}};
+    report["memory"]["shared_copy_bytes"] = nlohmann::json::array();
+    for (int r = 0; r < plan.ranks; ++r)
+        report["memory"]["shared_copy_bytes"].push_back(plan_rank(plan, r).shared_copy);
     report["time"] = {{"load_s", engine.load_seconds()},
                       {"prefill", phase_json(engine.prefill_times())},
                       {"decode", phase_json(engine.decode_times())}};

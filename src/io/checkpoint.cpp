@@ -152,7 +152,7 @@ void Checkpoint::read(const std::string& name, Range rows, Range columns, View o
                         slice.columns.begin, slice.columns.size(), out.dtype(), to);
             const std::int64_t bad = first_not_finite(out.dtype(), to, slice.columns.size());
             if (bad < slice.columns.size())
-                refuse_not_finite(tensor, row, slice.columns.begin + bad);
+                refuse_not_finite(tensor, source, slice.columns.begin + bad);
         }
         // What was copied is not read again: a rank's memory holds its share, not the file.
         tensor.file->release(tensor.data.subspan(std::size_t(lowest) * row_bytes,

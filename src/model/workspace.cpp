@@ -42,7 +42,7 @@ std::vector<Row> table(const ModelConfig& m, const Shard& s, const WorkspaceSize
         {&W::ids, &B::other, DType::I32, {std::max<std::int64_t>(n, S)}},
         {&W::logits, &B::logits, f, {z.batch, s.vocab.size()}},
         {&W::all_logits, &B::logits, f, {std::int64_t(z.batch) * m.vocab}},
-        {&W::probs, &B::other, f, {n_q, z.decode_rows}},
+        {&W::probs, &B::other, f, {n_q, z.window > 0 ? z.decode_rows : 0}},
         {&W::decode_scores, &B::other, f, {n_kv, z.decode_rows}},
     };
 }

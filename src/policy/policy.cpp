@@ -87,7 +87,7 @@ void check(const Policy& p) {
         throw usage_error("policy.window is {}; at least one token must observe", p.window);
     if (p.observe == Observe::Window && p.score != ColumnScore::Mean && p.window < 2)
         throw usage_error("policy.window is {}; a variance needs at least 2", p.window);
-    if (p.cache_size <= p.window)
+    if (p.observe == Observe::Window && p.cache_size <= p.window)
         throw usage_error(
             "policy.cache_size is {}, which the window of {} tokens fills: take a larger cache "
             "size or a "
@@ -154,8 +154,10 @@ Policy make_policy(const PolicyConfig& c, const ModelConfig& model) {
     set(p.gamma, c.gamma);
     set(p.sinks, c.sinks);
     set(p.seed, c.seed);
-    if (p.observe == Observe::Nothing)
-        p.window = p.cache_size - p.sinks;  // recency is the window
+    if (p.observe == Observe::Nothing) {  // recency is the window
+        p.window = p.cache_size - p.sinks;
+        p.tolerant = false;
+    }
     if (p.keeps_everything()) {  // nothing to observe, nothing to evict, whatever the other cells say
         p.observe = Observe::Nothing;
         p.decode = DecodeEvict::None;
@@ -167,6 +169,13 @@ Policy make_policy(const PolicyConfig& c, const ModelConfig& model) {
     p.tau1 = c.tau1.value_or(defaults.tau1);
     p.tau2 = c.tau2.value_or(defaults.tau2);
     check(p);
+    if (c.window && *c.window != p.window)
+        throw usage_error(
+            "policy.window is {}, and where nothing observes it is the cache size less the sinks, "
+            "{}: leave it out",
+            *c.window, p.window);
+    if (p.rounding == Rounding::Official && p.share != Share::Preference)
+        throw usage_error("policy.rounding official belongs to shares by preference: leave it out");
     return p;
 }
 

@@ -10,22 +10,30 @@ namespace {
 
 TEST(EngineMpi, KeepsTheSameTokensAsTheOfficialCode) {
     Communicator& comm = test_world().comm();
-    for (const std::string name : {"tiny-llama", "tiny-mistral", "tiny-qwen2"}) {
+    for (const std::string name : {"tiny-llama", "tiny-mistral", "tiny-qwen2", "tiny-llama31",
+                                   "tiny-llama-linear", "tiny-qwen2-yarn"}) {
         SCOPED_TRACE(name);
         const Golden golden(name);
         RunSettings s;
         s.model = golden.model_path();
         if (comm.size() > read_model_config(s.model).n_heads)
             continue;
-        s.prompt = golden.prompt("p300");
+        const std::string prompt = name == "tiny-qwen2-yarn" ? "p200" : "p300";
+        s.prompt = golden.prompt(prompt);
         s.new_tokens = 32;
         std::vector<nlohmann::json> runs;
         for (const auto& run : golden.runs())
-            if (run["prompt"] == "p300") {
+            if (run["prompt"] == prompt && run.contains("cache_size")) {
                 runs.push_back(run);
                 s.policies.push_back(golden_policy(golden.index(), run));
             }
+        s.policies.push_back(full_policy());
         const auto out = run_model(comm, s);
+        const Capture full = golden.capture(prompt + "_full.safetensors");
+        EXPECT_EQ(out.back().tokens, full.i32("tokens"));
+        const auto logits = full.f32("logits");
+        for (std::size_t i = 0; i < out.back().logits[0].size(); ++i)
+            EXPECT_NEAR(out.back().logits[0][i], logits[i], 1e-4);
         for (std::size_t i = 0; i < runs.size(); ++i) {
             const std::string tag = runs[i]["tag"];
             SCOPED_TRACE(tag);
@@ -37,6 +45,9 @@ TEST(EngineMpi, KeepsTheSameTokensAsTheOfficialCode) {
             EXPECT_EQ(difference(kept, out[i].prefill).different, 0);
             if (tag.find("posorder") != std::string::npos || tag.find("p300_c48") == 0) {
                 EXPECT_EQ(out[i].tokens, capture.i32("tokens"));
+                const auto final =
+                    split_positions(capture.i32("final_positions"), capture.i32("final_len"), n_kv);
+                EXPECT_EQ(difference(final, out[i].final).different, 0);
             }
         }
     }

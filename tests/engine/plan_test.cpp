@@ -69,16 +69,48 @@ TEST(Plan, CountsTheMessagesOfARun) {
             EXPECT_EQ(traffic.statistics_bytes, planned.statistics_bytes);
             if (comm.rank() == 0) {
                 const auto shared = engine.sharing_traffic();
-                EXPECT_EQ(shared.all_reduce_bytes, 3 * planned.shared_head_bytes_per_token);
-                EXPECT_NEAR(double(shared.other_bytes), double(planned.shared_head_bytes),
-                            0.05 * double(planned.shared_head_bytes))
-                    << "layers are not alike";
+                EXPECT_EQ(2 * shared.all_reduce_bytes, 3 * planned.shared_head_bytes_per_token);
             }
             // Two all-reduces a layer and chunk, and one for the embedding.
             EXPECT_EQ(planned.prefill_all_reduces, ranks == 1 ? 0 : 1 + 2 * 5 * 3);
             EXPECT_EQ(planned.all_reduces_per_token, ranks == 1 ? 0 : 1 + 2 * 5);
         });
     }
+}
+
+// The same for what ranks that share a KV head exchange, under every policy that evicts.
+TEST(Plan, CountsWhatSharingAKvHeadCosts) {
+    const std::string path = golden_path("tiny-llama") + "/model";
+    const ModelConfig model = read_model_config(path);
+    for (const std::string name : {"cake", "streaming", "snapkv", "pyramidkv"})
+        for (int ranks : {6, 8}) {
+            SCOPED_TRACE(name + " on " + std::to_string(ranks));
+            PolicyConfig c;
+            c.name = name;
+            c.cache_size = 64;
+            const PlanInput plan = input(model, {make_policy(c, {})}, ranks, 300);
+            const TrafficPlan planned = plan_traffic(plan);
+            run_ranks(ranks, [&](Communicator& comm) {
+                auto dev = make_cpu_backend(1);
+                Engine engine(*dev, comm, Checkpoint::open(path), plan);
+                Request request;
+                request.prompt = Golden("tiny-llama").prompt("p300");
+                request.max_new_tokens = 4;
+                engine.generate(request);
+                const auto shared = engine.sharing_traffic();
+                if (comm.rank() != 0)
+                    return;
+                const double expected = double(planned.shared_head_bytes) +
+                                        3.0 * double(planned.shared_head_bytes_per_token);
+                EXPECT_NEAR(double(shared.all_reduce_bytes + shared.other_bytes), expected,
+                            0.05 * expected);
+                EXPECT_EQ(shared.all_reduce_bytes > 0, name == "cake");
+            });
+            // A rank that does not own its KV head holds a copy: its cache, and its keys' and values' weights.
+            const RankPlan owner = plan_rank(plan, 0), copy = plan_rank(plan, 1);
+            EXPECT_EQ(owner.shared_copy, 0u);
+            EXPECT_EQ(copy.shared_copy, copy.kv_peak + 5 * 2 * 16 * 128 * sizeof(float));
+        }
 }
 
 // Peak KV bytes of a 16,384-token prefill, from the pool's high-water mark: the budget and one uncut layer.

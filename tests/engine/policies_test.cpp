@@ -21,12 +21,13 @@ Policy row(const std::string& name) {
     return make_policy(c, {});
 }
 
-RunOutcome run(const Policy& policy, int ranks, int new_tokens = 12) {
+RunOutcome run(const Policy& policy, int ranks, int new_tokens = 12, int prompt = S) {
     const Golden golden("tiny-llama");
     RunSettings s;
     s.model = golden.model_path();
     s.policies = {policy};
     s.prompt = golden.prompt("p300");
+    s.prompt.resize(std::size_t(prompt));
     s.new_tokens = new_tokens;
     const RunOutcome out = run_model(ranks, s)[0];
     EXPECT_LE(out.pages_peak, out.pages_planned);
@@ -50,6 +51,26 @@ TEST_P(Policies, StreamingKeepsSinksAndASlidingWindow) {
     for (const auto& layer : out.final)
         for (const auto& head : layer)
             EXPECT_EQ(head, expected(S + 12 - 2));
+}
+
+TEST_P(Policies, StreamingBeginsToEvictAboveTheCacheSizeAndWorksWithoutSinks) {
+    for (int sinks : {0, 4})
+        for (int prompt : {1, 3, C - 1, C, C + 1}) {
+            PolicyConfig c;
+            c.name = "streaming";
+            c.cache_size = C;
+            c.sinks = sinks;
+            const RunOutcome out = run(make_policy(c, {}), GetParam(), 4, prompt);
+            SCOPED_TRACE(std::to_string(prompt) + " tokens, " + std::to_string(sinks) + " sinks");
+            EXPECT_EQ(out.evicted, prompt > C);
+            const int newest = prompt + 4 - 2, held = std::min(C, newest + 1);
+            for (const auto& layer : out.final)
+                for (const auto& head : layer) {
+                    ASSERT_EQ(int(head.size()), held);
+                    EXPECT_EQ(head.back(), newest);
+                    EXPECT_EQ(head[0], sinks > 0 ? 0 : newest + 1 - held);
+                }
+        }
 }
 
 // What snapkv's paper says, in double precision from the captured queries and keys.
@@ -121,7 +142,7 @@ TEST_P(Policies, AnAblationIsAConfiguration) {
     EXPECT_NE(random.kept, out.kept);
 }
 
-INSTANTIATE_TEST_SUITE_P(Ranks, Policies, testing::Values(1, 2, 3, 5));
+INSTANTIATE_TEST_SUITE_P(Ranks, Policies, testing::Values(1, 2, 3, 5, 8));
 
 }  // namespace
 }  // namespace cake::test

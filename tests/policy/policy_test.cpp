@@ -94,7 +94,18 @@ TEST(Policy, StreamingKeepsSinksAndTheLatest) {
     EXPECT_TRUE(p.evicts(101));
     c.sinks = 100;
     EXPECT_THAT(message(c), HasSubstr("policy.sinks is 100; it must be less than the cache size"));
+    c.sinks = 0;
+    EXPECT_EQ(make_policy(c, {}).window, 100);
     c.sinks = 4;
+    c.window = 32;
+    EXPECT_THAT(message(c), HasSubstr("policy.window is 32, and where nothing observes it is the "
+                                      "cache size less the sinks, 96"));
+    c.window = 96;
+    EXPECT_EQ(message(c), "accepted") << "what a report records";
+    c.window.reset();
+    c.rounding = "official";
+    EXPECT_THAT(message(c), HasSubstr("policy.rounding official belongs to shares by preference"));
+    c.rounding.reset();
     c.share = "preference";
     EXPECT_THAT(message(c), HasSubstr("shares by preference need to observe"));
 }
