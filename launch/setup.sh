@@ -2,7 +2,8 @@
 # Installs the Debian packages that the build, the tests and the demo need, and only
 # those that are missing. Where all are there it does nothing and prints nothing.
 #
-# usage: launch/setup.sh
+# usage: launch/setup.sh [PACKAGE...]
+#   PACKAGE   these instead
 # exit:  0 all there, 2 some are missing and may not be installed from here
 # CAKE_SKIP_SETUP=1 skips the check, for machines that have the libraries by other means.
 set -euo pipefail
@@ -18,6 +19,8 @@ packages=(
     libgtest-dev libgmock-dev                    # tests
     python3 python3-pip                          # demo model, test summary
 )
+
+(( $# > 0 )) && packages=("$@")
 
 [[ ${CAKE_SKIP_SETUP:-0} == 1 ]] && exit 0
 

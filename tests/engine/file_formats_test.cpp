@@ -342,7 +342,7 @@ TEST(FileFormats, ShardsOfMixedTypesComputeWhatOneF32FileOfTheSameNumbersDoes) {
         const TempFolder one, several;
         write_f32_folder(one, model);
         write_shards(several, model, 3);
-        for (int ranks : {1, 2})
+        for (int ranks : {1, 2, 6})
             expect_same_bits(run(one.path(), ranks), run(several.path(), ranks));
     }
 }
@@ -354,7 +354,7 @@ TEST(FileFormats, F32InShardsOrGgufOrPartsOfItComputesWhatTheOriginalDoes) {
         const TempFolder shards, gguf, split;
         const std::vector<std::string> copies{write_shards(shards, model, 2),
                                               write_gguf(gguf, model), write_gguf(split, model, 3)};
-        for (int ranks : {1, 2}) {
+        for (int ranks : {1, 2, 6}) {
             const RunOutcome original = run(golden_model(name), ranks);
             for (const std::string& copy : copies) {
                 SCOPED_TRACE(copy);
@@ -397,7 +397,7 @@ TEST_P(FileFormatsOfType, GgufComputesWhatItsNumbersDoAsF32) {
         const TempFolder folder, whole, split;
         write_f32_folder(folder, model);
         const std::string gguf = write_gguf(whole, model), parts = write_gguf(split, model, 4);
-        for (int ranks : {1, 2}) {
+        for (int ranks : {1, 2, 4}) {
             SCOPED_TRACE(std::to_string(ranks) + " ranks");
             const RunOutcome original = run(folder.path(), ranks);
             expect_same_bits(original, run(gguf, ranks));
