@@ -10,6 +10,7 @@
 #include "cli/session.h"
 #include "cli/text_stream.h"
 #include "engine/report.h"
+#include "engine/request_report.h"
 
 namespace cake {
 namespace {
@@ -124,11 +125,12 @@ ExitCode run_generate(CommandContext& context) {
 
     context.phase = "report";
     const ReportContext facts{config, "generate", world.host(), dev->info().threads};
-    nlohmann::json report = make_report(*engine, facts, request, generation, answer);
-    for (const TokenLogprobs& logprobs : generation.logprobs)
-        report["requests"][0]["logprobs"].push_back(to_json(logprobs));
+    const nlohmann::json report =
+        make_report(*engine, world.comm(), facts,
+                    nlohmann::json::array({request_json(*engine, request, generation, answer)}));
     if (!outputs.kept.empty()) {
-        const nlohmann::json kept = make_kept_dump(*engine, request, generation);
+        const nlohmann::json kept = {
+            {"requests", nlohmann::json::array({kept_json(*engine, request, generation)})}};
         if (first)
             write_json(outputs.kept, kept);
     }

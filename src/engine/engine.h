@@ -44,6 +44,15 @@ struct Generation {
     Timings timings;
 };
 
+// What an engine has done so far, for summaries and rooflines.
+struct Work {
+    std::int64_t prompt_tokens = 0, new_tokens = 0;
+    std::int64_t decode_steps = 0, step_tokens = 0;  // tokens that went through steps
+    std::int64_t full_tokens_peak = 0;  // prompts and answers that were held at one time, at most
+    double prefill_flops = 0;           // of all ranks
+    double decode_bytes = 0;  // of this rank: weights and caches, as often as steps read them
+};
+
 // Called on rank 0 with each token. Returns false to stop there.
 using OnToken = std::function<bool(TokenId)>;
 
@@ -53,8 +62,7 @@ public:
     Engine(Backend& dev, Communicator& comm, const Checkpoint& checkpoint, const PlanInput& plan,
            const std::function<void(int layers)>& progress = {});
 
-    // Prefills and decodes one request of the planned prompt length under plan.policies[0]. Collective: every rank passes the same request; rank 0
-    // samples and decides, the others follow.
+    // One request alone (engine/scheduler.h serves many). Collective: rank 0's request counts, it samples and decides.
     Generation generate(const Request& request, const OnToken& on_token = {},
                         const PrefillOptions& options = {});
 
@@ -65,13 +73,13 @@ public:
     Workspace& workspace() { return workspace_; }
     // Collective at its first call, which connects the ranks that share a KV head.
     Rank rank(PhaseTimes& times);
-    Communicator& comm() { return comm_; }
+    Communicator& comm() const { return comm_; }
     Backend& dev() { return dev_; }
     // Messages among the ranks that share a KV head; zeros where none do.
     Communicator::Traffic sharing_traffic() const;
     PhaseTimes& prefill_times() { return prefill_times_; }
-    const PhaseTimes& prefill_times() const { return prefill_times_; }
-    const PhaseTimes& decode_times() const { return decode_times_; }
+    PhaseTimes& decode_times() { return decode_times_; }
+    Work& work() { return work_; }
     double load_seconds() const { return load_s_; }
 
 private:
@@ -84,6 +92,7 @@ private:
     std::unique_ptr<PagePool> pool_;
     std::unique_ptr<Communicator> sharers_;
     PhaseTimes prefill_times_, decode_times_;
+    Work work_;
     double load_s_ = 0;
 };
 

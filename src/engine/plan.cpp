@@ -23,6 +23,14 @@ PlanInput plan_input(const RunConfig& config, const ModelConfig& model, int rank
     return in;
 }
 
+RunConfig resolved_config(RunConfig config, const PlanInput& plan) {
+    config.policy = resolved(config.policy, plan.policies.front());
+    config.model.dtype = name(plan.weights);
+    config.engine.cache_dtype = name(plan.cache);
+    config.engine.page_tokens = std::to_string(page_tokens(plan));
+    return config;
+}
+
 int page_tokens(const PlanInput& in) {
     if (in.page_tokens > 0)
         return in.page_tokens;
@@ -36,6 +44,17 @@ PageLayout page_layout(const PlanInput& in, const Shard& shard) {
     return {shard.n_kv(), page_tokens(in), in.model.d_head, in.cache};
 }
 
+namespace {
+
+// Prompts of which one needs most: a prompt that just stays whole may need more than a longer one, which is cut.
+std::vector<int> critical_prompts(const PlanInput& in, const Policy& p) {
+    if (in.shorter && p.evicts(in.prompt))
+        return {in.prompt, p.longest_whole()};
+    return {in.prompt};
+}
+
+}  // namespace
+
 WorkspaceSize workspace_size(const PlanInput& in) {
     WorkspaceSize z;
     z.prompt = in.prompt;
@@ -46,9 +65,10 @@ WorkspaceSize workspace_size(const PlanInput& in) {
         z.selects |= p.evicts(in.prompt);
         if (p.observe != Observe::Nothing)
             z.window = std::max(z.window, std::min(p.window, in.prompt));
-        z.decode_rows =
-            std::max(z.decode_rows,
-                     in.batch * decode_row_floats(p, in.model.n_layers, in.prompt, in.new_tokens));
+        for (int prompt : critical_prompts(in, p))
+            z.decode_rows =
+                std::max(z.decode_rows,
+                         in.batch * decode_row_floats(p, in.model.n_layers, prompt, in.new_tokens));
     }
     return z;
 }
@@ -83,6 +103,34 @@ std::int64_t pages_needed(const Policy& policy, int n_layers, int prompt, int ne
     return pages_held(policy, n_layers, prompt, new_tokens, layout, true);
 }
 
+namespace {
+
+std::int64_t most_pages(const PlanInput& in, const Policy& policy, const PageLayout& layout,
+                        bool worst) {
+    std::int64_t most = 0;
+    for (int prompt : critical_prompts(in, policy))
+        most = std::max(
+            most, pages_held(policy, in.model.n_layers, prompt, in.new_tokens, layout, worst));
+    return most;
+}
+
+// As many on every rank, so that all admit alike: those that fit into the bytes where a page is largest.
+std::int64_t pages_in(const PlanInput& in, std::size_t bytes) {
+    std::size_t page = 0;
+    for (int r = 0; r < in.ranks; ++r)
+        page = std::max(page, page_layout(in, shard_of(in.model, in.ranks, r)).bytes());
+    return std::int64_t(bytes / page);
+}
+
+}  // namespace
+
+std::int64_t most_pages_needed(const PlanInput& in, const PageLayout& layout) {
+    std::int64_t most = 0;
+    for (const Policy& policy : in.policies)
+        most = std::max(most, most_pages(in, policy, layout, true));
+    return most;
+}
+
 RankPlan plan_rank(const PlanInput& in, int rank) {
     RankPlan p;
     p.shard = shard_of(in.model, in.ranks, rank);
@@ -94,12 +142,12 @@ RankPlan plan_rank(const PlanInput& in, int rank) {
     p.logits = work.logits;
     const PageLayout layout = page_layout(in, p.shard);
     for (const Policy& policy : in.policies) {
-        auto pages = [&](bool worst) {
-            return in.batch *
-                   pages_held(policy, in.model.n_layers, in.prompt, in.new_tokens, layout, worst);
-        };
-        p.pages += pages(true);
-        p.kv_peak += std::size_t(pages(false)) * layout.bytes();
+        p.pages += in.batch * most_pages(in, policy, layout, true);
+        p.kv_peak += std::size_t(in.batch * most_pages(in, policy, layout, false)) * layout.bytes();
+    }
+    if (in.kv_bytes > 0) {
+        p.pages = pages_in(in, in.kv_bytes);
+        p.kv_peak = std::min(p.kv_peak, std::size_t(p.pages) * layout.bytes());
     }
     p.kv_peak += p.uncut_layer;
     p.kept_cache = std::size_t(p.pages) * layout.bytes();

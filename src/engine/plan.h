@@ -17,10 +17,13 @@ struct PlanInput {
     ModelConfig model;
     std::vector<Policy> policies;  // all served by one prefill, each with its own cache
     int ranks = 1;
-    int prompt = 1;  // tokens
+    int prompt = 1;        // tokens
+    bool shorter = false;  // prompts of fewer tokens come too: the plan is for any of them
     int new_tokens = 0;
-    int batch = 1;        // sequences that are held at the same time
-    int chunk = 2048;     // tokens
+    int batch = 1;  // sequences that are held at the same time
+    std::size_t kv_bytes =
+        0;             // of a rank's pool of pages; 0: what `batch` of the largest sequences need
+    int chunk = 2048;  // tokens
     int page_tokens = 0;  // 0: auto
     DType weights = DType::F32;
     DType cache = DType::F32;
@@ -29,6 +32,9 @@ struct PlanInput {
 // What a configuration asks for, "auto" resolved: the cache is bf16, or f32 with f32 weights.
 PlanInput plan_input(const RunConfig& config, const ModelConfig& model, int ranks, int prompt,
                      int new_tokens);
+
+// The configuration with every "auto" and every cell of the policy as the plan has it: what a report records.
+RunConfig resolved_config(RunConfig config, const PlanInput& plan);
 
 // auto: 64 tokens, or 16 where a layer keeps fewer than 512 on average.
 int page_tokens(const PlanInput& input);
@@ -39,6 +45,8 @@ WorkspaceSize workspace_size(const PlanInput& input);
 // stages, the hole of each layer while decoding and the rounding to pages included.
 std::int64_t pages_needed(const Policy& policy, int n_layers, int prompt, int new_tokens,
                           const PageLayout& layout);
+// Of the largest sequence under any of the policies.
+std::int64_t most_pages_needed(const PlanInput& input, const PageLayout& layout);
 
 struct RankPlan {
     Shard shard;

@@ -7,7 +7,7 @@ namespace cake {
 Tensor prefill(const Rank& rank, const Model& model, std::span<const TokenId> prompt,
                std::span<Eviction> evictions, Workspace& ws, const PrefillOptions& options) {
     const int S = int(prompt.size());
-    View x = embed(rank, model, prompt, ws);  // [S, d_model]
+    View x = embed(rank, model, prompt, ws.x, ws);  // [S, d_model]
 
     for (int l = 0; l < model.config.n_layers; ++l) {
         // The whole prompt passes through layer l. K and V fill a scratch that the next layer reuses, so only one
@@ -36,6 +36,8 @@ Tensor prefill(const Rank& rank, const Model& model, std::span<const TokenId> pr
             View keep = top_k(rank, score, kept[l], ws);  // [n_kv, kept[l]], best first
             keep_tokens(rank, cache, l, kv, cascade.window(), keep);
         }
+        if (!options.go_on(l))
+            return {};
     }
     for (auto& e : evictions) {
         prepare_decoding(rank, e.policy, e.cache);

@@ -28,15 +28,19 @@ struct PrefillOptions {
     bool check =
         false;  // compare budgets over ranks at every layer, copies of shared KV heads at the end
     std::function<void(int layer, int tokens)> progress = {};  // tokens of it that have passed
+    // Collective, after each layer, when nothing but the residual stream is in use: other sequences may take a decode
+    // step here. False ends the prefill.
+    std::function<bool(int layer)> after_layer = {};
 
     void report(int layer, int tokens) const {
         if (progress)
             progress(layer, tokens);
     }
+    bool go_on(int layer) const { return !after_layer || after_layer(layer); }
 };
 
 // Passes `prompt` through every layer and leaves in each eviction's cache what its policy keeps, ready for decoding.
-// Returns the logits of the last position, host F32 [1, vocab], equal on every rank.
+// Returns the logits of the last position, host F32 [1, vocab], equal on every rank; an empty tensor where it was ended.
 Tensor prefill(const Rank& rank, const Model& model, std::span<const TokenId> prompt,
                std::span<Eviction> evictions, Workspace& ws, const PrefillOptions& options = {});
 

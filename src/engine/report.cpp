@@ -3,22 +3,12 @@
 #include <algorithm>
 #include <sys/resource.h>
 
-#include "base/hash.h"
+#include "engine/request_report.h"
 
 namespace cake {
 namespace {
 
 using nlohmann::json;
-
-// Hash of the kept positions of a KV head, ascending, as little-endian int32.
-std::string digest(const std::vector<std::int32_t>& positions) {
-    return hex64(fnv1a(std::as_bytes(std::span(positions))));
-}
-
-double percentile(std::vector<double> values, double p) {
-    std::sort(values.begin(), values.end());
-    return values[std::min(values.size() - 1, std::size_t(p * double(values.size())))];
-}
 
 json phase_json(const PhaseTimes& t) {
     double named = 0;
@@ -30,93 +20,36 @@ json phase_json(const PhaseTimes& t) {
             {"other_s", t.total_s - named},        {"total_s", t.total_s}};
 }
 
-json timings_json(const Request& request, const Generation& g) {
-    const Timings& t = g.timings;
-    const auto n = t.inter_token_ms.size();
-    json inter = {{"p50", nullptr}, {"p99", nullptr}};
-    if (n > 0)
-        inter = {{"p50", percentile(t.inter_token_ms, 0.5)},
-                 {"p99", percentile(t.inter_token_ms, 0.99)}};
-    double between = 0;
-    for (double ms : t.inter_token_ms)
-        between += ms / 1e3;
-    return {{"prefill_s", t.prefill_s},
-            {"decode_s", t.decode_s},
-            {"ttft_s", t.ttft_s > 0 ? json(t.ttft_s) : json()},
-            {"prefill_tokens_per_s", double(request.prompt.size()) / t.prefill_s},
-            {"decode_tokens_per_s", n > 0 && between > 0 ? json(double(n) / between) : json()},
-            {"inter_token_ms", inter}};
-}
-
-json layers_json(const Engine& engine, const Generation& g, const std::vector<json>& per_rank) {
+// Full-cache tokens are those that the requests would have had to hold at the same time.
+std::size_t kv_full_bytes(Engine& engine) {
     const ModelConfig& m = engine.plan().model;
-    json layers = json::array();
-    for (std::size_t l = 0; l < g.layers.size(); ++l) {
-        const LayerResult& r = g.layers[l];
-        json digests = json::array();
-        for (const json& rank : per_rank)
-            for (const json& d : rank["digests"][l])
-                digests.push_back(d);
-        auto seen = [&](double LayerPreference::*value) {
-            return r.seen ? json((*r.seen).*value) : json();
-        };
-        layers.push_back(
-            {{"layer", l},
-             {"entropy", seen(&LayerPreference::entropy)},
-             {"variance", seen(&LayerPreference::variance)},
-             {"preference", seen(&LayerPreference::preference)},
-             {"budget", r.budget},
-             {"kept", r.kept},
-             {"bytes", bytes_of(engine.plan().cache, 2LL * r.kept * m.n_kv_heads * m.d_head)},
-             {"digest", digests}});
-    }
-    return layers;
-}
-
-RunConfig resolved(const Engine& engine, RunConfig config) {
-    const PlanInput& plan = engine.plan();
-    config.policy = cake::resolved(config.policy, plan.policies.front());
-    config.model.dtype = name(plan.weights);
-    config.engine.cache_dtype = name(plan.cache);
-    config.engine.page_tokens = std::to_string(page_tokens(plan));
-    return config;
+    return bytes_of(engine.plan().cache, 2 * engine.work().full_tokens_peak * m.n_layers *
+                                             engine.model().shard.n_kv() * m.d_head);
 }
 
 // What only the rank itself knows, carried to rank 0 as JSON.
-json rank_json(Engine& engine, const ReportContext& context, const Generation& g) {
+json rank_json(Engine& engine, const ReportContext& context) {
     rusage usage{};
     getrusage(RUSAGE_SELF, &usage);
-    const PlanInput& plan = engine.plan();
-    const Shard& shard = engine.model().shard;
-    const RankPlan planned = plan_rank(plan, shard.rank);
-    json digests = json::array();
-    for (const LayerResult& layer : g.layers) {
-        json heads = json::array();
-        for (const auto& head : layer.positions)
-            heads.push_back(digest(head));
-        digests.push_back(heads);
-    }
-    const Communicator::Traffic traffic = engine.comm().traffic();
+    const RankPlan planned = plan_rank(engine.plan(), engine.model().shard.rank);
     return {{"host", context.host},
-            {"digests", digests},
             {"weights", engine.model().weight_bytes()},
             {"kv_peak", engine.pool().peak_bytes() + planned.uncut_layer},
+            {"kv_full", kv_full_bytes(engine)},
+            {"shared_copy", planned.shared_copy},
             {"workspace", planned.workspace + planned.residual + planned.logits},
-            {"rss", std::size_t(usage.ru_maxrss) * 1024},
-            {"prefill", phase_json(engine.prefill_times())},
-            {"traffic",
-             {{"all_reduce_calls", traffic.all_reduce_calls},
-              {"all_reduce_bytes", traffic.all_reduce_bytes},
-              {"statistics_bytes", traffic.statistics_bytes},
-              {"other_calls", traffic.other_calls},
-              {"other_bytes", traffic.other_bytes}}}};
+            {"rss", std::size_t(usage.ru_maxrss) * 1024}};
 }
 
-std::vector<json> gather(Engine& engine, const json& mine) {
-    std::vector<json> out;
-    for (const std::string& text : engine.comm().gather_strings(mine.dump()))
-        out.push_back(json::parse(text));
-    return out;
+json traffic_json(const Engine& engine) {
+    const Communicator::Traffic all = engine.comm().traffic(), shared = engine.sharing_traffic();
+    return {{"all_reduce_calls", all.all_reduce_calls},
+            {"all_reduce_bytes", all.all_reduce_bytes},
+            {"statistics_bytes", all.statistics_bytes},
+            {"other_calls", all.other_calls},
+            {"other_bytes", all.other_bytes},
+            {"shared_head_calls", shared.all_reduce_calls + shared.other_calls},
+            {"shared_head_bytes", shared.all_reduce_bytes + shared.other_bytes}};
 }
 
 json column(const std::vector<json>& per_rank, const char* key) {
@@ -126,52 +59,34 @@ json column(const std::vector<json>& per_rank, const char* key) {
     return out;
 }
 
-// Decoding reads every weight but the embedding table's other rows once, and what the cache holds.
-json roofline_json(const Engine& engine, const Request& request, const Generation& g) {
-    const ModelConfig& m = engine.plan().model;
-    const Model& model = engine.model();
-    std::int64_t kept = 0;
-    for (const LayerResult& r : g.layers)
-        kept += r.kept;
-    const std::size_t weights = model.weight_bytes() - (model.head ? model.embedding.bytes() : 0);
-    const double bytes =
-        double(weights) +
-        double(bytes_of(engine.plan().cache, 2 * kept * model.shard.n_kv() * m.d_head));
-    double between = 0;
-    for (double ms : g.timings.inter_token_ms)
-        between += ms / 1e3;
-    const double flops = prefill_flops(m, int(request.prompt.size()));
-    return {{"bytes_per_token", bytes},
-            {"achieved_gb_s",
-             between > 0 ? json(bytes * double(g.timings.inter_token_ms.size()) / between / 1e9)
-                         : json()},
+// Null where nothing was done.
+json rate(double amount, double seconds) {
+    return amount > 0 && seconds > 0 ? json(amount / seconds) : json();
+}
+
+json roofline_json(Engine& engine) {
+    const Work& work = engine.work();
+    return {{"bytes_per_token", rate(work.decode_bytes, double(work.step_tokens))},
+            {"achieved_gb_s", rate(work.decode_bytes / 1e9, engine.decode_times().total_s)},
             {"peak_gb_s", nullptr},
-            {"flops", flops},
-            {"achieved_tflop_s", flops / g.timings.prefill_s / 1e12},
+            {"flops", work.prefill_flops},
+            {"achieved_tflop_s", rate(work.prefill_flops / 1e12, engine.prefill_times().total_s)},
             {"peak_tflop_s", nullptr}};
 }
 
 }  // namespace
 
-json make_report(Engine& engine, const ReportContext& context, const Request& request,
-                 const Generation& g, const std::string& text) {
-    const std::vector<json> ranks = gather(engine, rank_json(engine, context, g));
-    const PlanInput& plan = engine.plan();
-    if (engine.comm().rank() != 0)
+json make_report(Engine& engine, Communicator& all, const ReportContext& context, json requests) {
+    const std::vector<json> ranks = gather_json(all, rank_json(engine, context));
+    if (all.rank() != 0)
         return {};
-
+    const PlanInput& plan = engine.plan();
     const ModelConfig& m = plan.model;
-    json kv_full = json::array();
-    for (int r = 0; r < plan.ranks; ++r)
-        kv_full.push_back(plan_rank(plan, r).kv_full);
-    json hosts = column(ranks, "host");
-    const DeviceInfo device = engine.dev().info();
-
     json report;
     report["schema"] = "cake.report/1";
     report["version"] = CAKE_VERSION;
     report["command"] = context.command;
-    report["config"] = to_json(resolved(engine, context.config));
+    report["config"] = to_json(resolved_config(context.config, plan));
     report["model"] = {{"path", context.config.model.path},
                        {"architecture", m.architecture},
                        {"layers", m.n_layers},
@@ -181,56 +96,25 @@ json make_report(Engine& engine, const ReportContext& context, const Request& re
                        {"vocab", m.vocab},
                        {"dtype", name(plan.weights)},
                        {"parameters", m.parameters()}};
-    report["machine"] = {{"ranks", plan.ranks},
-                         {"hosts", hosts},
+    report["machine"] = {{"ranks", all.size()},
+                         {"hosts", column(ranks, "host")},
                          {"backend", engine.dev().name()},
-                         {"device", device.name},
+                         {"device", engine.dev().info().name},
                          {"threads", context.threads}};
-    report["requests"] = {{{"id", request.id},
-                           {"prompt_tokens", request.prompt.size()},
-                           {"output_tokens", g.tokens.size()},
-                           {"tokens", g.tokens},
-                           {"text", text},
-                           {"finish_reason", g.finish_reason},
-                           {"evicted", g.evicted},
-                           {"layers", layers_json(engine, g, ranks)},
-                           {"timings", timings_json(request, g)}}};
+    report["requests"] = std::move(requests);
     report["memory"] = {{"weights_bytes", column(ranks, "weights")},
                         {"kv_peak_bytes", column(ranks, "kv_peak")},
-                        {"kv_full_bytes", kv_full},
+                        {"kv_full_bytes", column(ranks, "kv_full")},
+                        {"shared_copy_bytes", column(ranks, "shared_copy")},
                         {"workspace_bytes", column(ranks, "workspace")},
                         {"peak_rss_bytes", column(ranks, "rss")},
                         {"device_peak_bytes", nullptr}};
-    report["memory"]["shared_copy_bytes"] = nlohmann::json::array();
-    for (int r = 0; r < plan.ranks; ++r)
-        report["memory"]["shared_copy_bytes"].push_back(plan_rank(plan, r).shared_copy);
     report["time"] = {{"load_s", engine.load_seconds()},
                       {"prefill", phase_json(engine.prefill_times())},
                       {"decode", phase_json(engine.decode_times())}};
-    report["traffic"] = ranks[0]["traffic"];
-    const Communicator::Traffic shared = engine.sharing_traffic();
-    report["traffic"]["shared_head_calls"] = shared.all_reduce_calls + shared.other_calls;
-    report["traffic"]["shared_head_bytes"] = shared.all_reduce_bytes + shared.other_bytes;
-    report["roofline"] = roofline_json(engine, request, g);
+    report["traffic"] = traffic_json(engine);
+    report["roofline"] = roofline_json(engine);
     return report;
-}
-
-json make_kept_dump(Engine& engine, const Request& request, const Generation& g) {
-    json mine = json::array();
-    for (const LayerResult& layer : g.layers)
-        mine.push_back(layer.positions);
-    const std::vector<json> ranks = gather(engine, mine);
-    if (engine.comm().rank() != 0)
-        return {};
-    json layers = json::array();
-    for (std::size_t l = 0; l < g.layers.size(); ++l) {
-        json heads = json::array();
-        for (const json& rank : ranks)
-            for (const json& head : rank[l])
-                heads.push_back(head);
-        layers.push_back(heads);
-    }
-    return {{"requests", {{{"id", request.id}, {"layers", layers}}}}};
 }
 
 std::string budget_table(const json& report) {

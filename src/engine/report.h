@@ -18,14 +18,13 @@ struct ReportContext {
     int threads = 1;   // per rank
 };
 
-// Collective: every rank passes its own generation; the result is whole on rank 0 and null elsewhere.
-nlohmann::json make_report(Engine& engine, const ReportContext& context, const Request& request,
-                           const Generation& generation, const std::string& text);
+// `requests`: entries as request_json makes them. Collective over `all`, the ranks of all replicas; whole on rank 0 and
+// null elsewhere. Times, traffic and roofline are those of rank 0.
+nlohmann::json make_report(Engine& engine, Communicator& all, const ReportContext& context,
+                           nlohmann::json requests);
 
-// {"requests": [{"id", "layers": [[[positions of KV head 0], [head 1], ...], ...]}]}. Collective, whole on rank 0.
-nlohmann::json make_kept_dump(Engine& engine, const Request& request, const Generation& generation);
-
-// For people: a row per layer with its budget as a bar, bytes kept against the full cache, tokens per second.
+// For people: a row per layer of the first request with its budget as a bar, bytes kept against the full cache, tokens
+// per second.
 std::string budget_table(const nlohmann::json& report);
 
 }  // namespace cake

@@ -46,10 +46,11 @@ void block(const Rank& rank, const Model& model, const LayerWeights& w, View x, 
 
 }  // namespace
 
-View embed(const Rank& rank, const Model& model, std::span<const TokenId> ids, Workspace& ws) {
+View embed(const Rank& rank, const Model& model, std::span<const TokenId> ids, View to,
+           Workspace& ws) {
     const auto n = std::int64_t(ids.size());
     View device_ids = ws.ids.view().reshaped({n});
-    View x = ws.x.view().rows(0, n);
+    View x = to.rows(0, n);
     rank.dev.copy(rank.stream, device_ids, View(const_cast<TokenId*>(ids.data()), DType::I32, {n}));
     rank.dev.embed(rank.stream, device_ids, model.embedding, model.shard.vocab.begin, x);
     all_reduce(rank, x);

@@ -21,8 +21,10 @@ using OnQueries = std::function<void(View q, int first)>;
 // Called after each chunk with the number of tokens that have passed.
 using OnTokens = std::function<void(int done)>;
 
-// Embeddings of the tokens. Returns ws.x, [ids, d_model]; the vocabulary's rows are spread over ranks, which sum.
-View embed(const Rank& rank, const Model& model, std::span<const TokenId> ids, Workspace& ws);
+// Embeddings of the tokens, into the first rows of `to`: [ids, d_model], returned. The vocabulary's rows are spread over
+// ranks, which sum.
+View embed(const Rank& rank, const Model& model, std::span<const TokenId> ids, View to,
+           Workspace& ws);
 
 // Passes the whole prompt x [S, d_model] through layer l, chunk by chunk, in place. The result lies in the scratch of
 // the workspace and is overwritten by the next layer.

@@ -21,7 +21,8 @@ std::vector<Row> table(const ModelConfig& m, const Shard& s, const WorkspaceSize
     const std::int64_t scored = z.selects ? S : 0;
     const DType f = DType::F32;
     return {
-        {&W::x, &B::residual, f, {std::max<std::int64_t>(S, z.batch), m.d_model}},
+        {&W::x, &B::residual, f, {S, m.d_model}},
+        {&W::decode_x, &B::residual, f, {z.batch, m.d_model}},
         {&W::normed, &B::other, f, {n, m.d_model}},
         {&W::qkv, &B::other, f, {n, (n_q + 2 * n_kv) * d}},
         {&W::q, &B::other, f, {n, n_q, d}},

@@ -37,9 +37,8 @@ struct Policy {
     bool tolerant = false;   // a prompt of up to C + w tokens stays whole: CAKE's official rule
 
     bool keeps_everything() const { return share == Share::Everything; }
-    bool evicts(int n_tokens) const {
-        return !keeps_everything() && n_tokens > cache_size + (tolerant ? window : 0);
-    }
+    int longest_whole() const { return cache_size + (tolerant ? window : 0); }
+    bool evicts(int n_tokens) const { return !keeps_everything() && n_tokens > longest_whole(); }
     int prefix_budget() const { return cache_size - window; }  // C - w
 };
 

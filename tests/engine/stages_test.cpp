@@ -39,7 +39,7 @@ TEST_P(Stages, ScoresAndBudgetsAreThoseOfTheOfficialCode) {
         load_model(*dev, Checkpoint::open(golden.model_path()), plan.model, shard, DType::F32);
     Workspace ws(*dev, plan.model, shard, workspace_size(plan));
 
-    View x = embed(rank, model, prompt, ws);
+    View x = embed(rank, model, prompt, ws.x, ws);
     std::size_t at = 0;
     const std::size_t L = std::size_t(plan.model.n_layers);
     for (std::size_t l = 0; l < L; ++l) {
