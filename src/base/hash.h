@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <string_view>
 
 #include <fmt/format.h>
 
@@ -15,6 +16,8 @@ inline std::uint64_t fnv1a(std::span<const std::byte> bytes,
         hash = (hash ^ std::uint64_t(b)) * 0x100000001b3u;
     return hash;
 }
+
+inline std::uint64_t fnv1a(std::string_view text) { return fnv1a(std::as_bytes(std::span(text))); }
 
 inline std::string hex64(std::uint64_t hash) { return fmt::format("{:016x}", hash); }
 

@@ -19,6 +19,8 @@ constexpr int kBarWidth = 24;
 
 std::atomic<bool> a_bar_is_shown = false;  // the terminal is one for the whole process
 
+}  // namespace
+
 std::string duration(double seconds) {
     const auto s = std::int64_t(seconds + 0.5);
     if (s < 3600)
@@ -26,10 +28,8 @@ std::string duration(double seconds) {
     return fmt::format("{}:{:02}:{:02}", s / 3600, s / 60 % 60, s % 60);
 }
 
-// Under mpirun a rank's stderr is a pipe: launch/mpirun.sh, which sees the terminal, says so.
-bool on_terminal() { return isatty(STDERR_FILENO) || std::getenv("CAKE_PROGRESS"); }
-
-}  // namespace
+// Under mpirun a rank's stderr is a pipe.
+bool progress_is_watched() { return isatty(STDERR_FILENO) || std::getenv("CAKE_PROGRESS"); }
 
 std::string progress_line(const std::string& what, std::int64_t done, std::int64_t total,
                           double elapsed_s) {
@@ -46,7 +46,7 @@ std::string progress_line(const std::string& what, std::int64_t done, std::int64
 }
 
 Progress::Progress(std::string what, std::int64_t total, bool enabled)
-    : Progress(std::move(what), total, enabled && on_terminal() ? stderr : nullptr,
+    : Progress(std::move(what), total, enabled && progress_is_watched() ? stderr : nullptr,
                [timer = Timer()] { return timer.seconds(); }) {}
 
 Progress::Progress(std::string what, std::int64_t total, std::FILE* out,
@@ -57,14 +57,14 @@ Progress::Progress(std::string what, std::int64_t total, std::FILE* out,
       clock_(std::move(clock)),
       start_s_(clock_()) {}
 
-void Progress::update(std::int64_t done) {
+void Progress::update(std::int64_t done, const std::string& note) {
     if (!out_)
         return;
     const double now_s = clock_();
     if (now_s - start_s_ < kPatience_s || now_s - drawn_s_ < kRedraw_s)
         return;
     // \033[K erases to the end of the line, where the last drawing may have been longer.
-    fmt::print(out_, "\r{}\033[K", progress_line(what_, done, total_, now_s - start_s_));
+    fmt::print(out_, "\r{}{}\033[K", progress_line(what_, done, total_, now_s - start_s_), note);
     std::fflush(out_);
     drawn_s_ = now_s;
     shown_ = true;

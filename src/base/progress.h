@@ -20,7 +20,8 @@ public:
     Progress(const Progress&) = delete;
     Progress& operator=(const Progress&) = delete;
 
-    void update(std::int64_t done);
+    // `note` follows what is done.
+    void update(std::int64_t done, const std::string& note = "");
     // Clears the line. Later updates draw nothing.
     void finish();
 
@@ -40,5 +41,11 @@ private:
 // "prefill [#####.......]  41% 12/29, 0:07 left", after `elapsed_s` seconds; without what cannot be known.
 std::string progress_line(const std::string& what, std::int64_t done, std::int64_t total,
                           double elapsed_s);
+
+// "0:07", "1:02:07"
+std::string duration(double seconds);
+
+// Somebody watches: stderr is a terminal, or launch/mpirun.sh, which sees it, says so.
+bool progress_is_watched();
 
 }  // namespace cake

@@ -28,14 +28,6 @@ void broadcast_prompt(Communicator& comm, std::vector<TokenId>& ids) {
     comm.broadcast_bytes(std::as_writable_bytes(std::span(ids)), 0);
 }
 
-// A prompt of ids needs none: then the answer is printed as ids.
-std::optional<Tokenizer> tokenizer_or_none(const std::string& model) try {
-    return load_tokenizer(model);
-} catch (const Error& error) {
-    spdlog::warn("no tokenizer, so ids are printed: {}", error.what());
-    return {};
-}
-
 }  // namespace
 
 ExitCode run_generate(CommandContext& context) {
@@ -61,7 +53,8 @@ ExitCode run_generate(CommandContext& context) {
     request.id = "0";
     ModelConfig model;
     world.agree([&] {
-        check_supported(config, world.size());
+        check_supported(config);
+        check_one_replica(config, world.size());
         model = read_model(config);
         dev = make_backend(config, world);
         make_policy(config.policy,
@@ -87,16 +80,21 @@ ExitCode run_generate(CommandContext& context) {
     world.agree([&] {
         const int S = int(request.prompt.size());
         request.max_new_tokens = fit_context(model, S, config.generation.max_new_tokens);
+        if (request.max_new_tokens < config.generation.max_new_tokens)
+            spdlog::warn(
+                "prompt and answer exceed the model's context of {} tokens: at most {} new tokens "
+                "instead of {}",
+                model.max_positions, request.max_new_tokens, config.generation.max_new_tokens);
         plan = plan_input(config, model, world.size(), S, request.max_new_tokens);
         check_memory(plan, *dev, world);
     });
-    const auto engine = load_engine(context, *dev, config, plan, options.quiet());
+    const auto engine = load_engine(context, *dev, world.comm(), config, plan, options.quiet());
 
     context.phase = "generate";
     request.sampling = sampling_of(config);
     std::optional<TextStream> text;
     if (first) {
-        text.emplace(tokenizer, config.generation.stop);
+        text.emplace(tokenizer, config.generation.stop, stdout);
         if (tokenizer && !config.generation.ignore_eos)
             request.end_of_sequence = tokenizer->end_of_sequence();
     }

@@ -71,7 +71,8 @@ ExitCode run_plan(CommandContext& context) {
     bool fits = true;
     context.world.agree([&] {
         check_writable(options.report());
-        check_supported(config, ranks);
+        check_supported(config);
+        check_one_replica(config, ranks);
         const ModelConfig model = read_model(config);
         const int S = prompt > 0
                           ? prompt

@@ -30,20 +30,6 @@ std::string read_text_file(const std::string& path) {
 
 std::string known_templates() { return fmt::format("{}", fmt::join(chat_template_names(), ", ")); }
 
-// The template of this configuration, or "none". A model whose own template is not known would get a prompt that it was
-// not trained on, so that is said.
-std::string chosen_template(const RunConfig& config, const Tokenizer& tokenizer) {
-    if (config.chat != "auto")
-        return config.chat;
-    const std::string found = detect_chat_template(tokenizer);
-    if (found == "none" && !tokenizer.chat_template().empty())
-        spdlog::warn(
-            "the model's chat template is not one that cake knows, and is left out: pass --chat "
-            "NAME ({}), or --chat none",
-            known_templates());
-    return found;
-}
-
 ChatMessage read_message(const nlohmann::json& entry, const std::string& path, std::size_t at) {
     if (!entry.is_object())
         throw usage_error(
@@ -92,6 +78,35 @@ Tokenizer load_tokenizer(const std::string& path) {
     return Tokenizer::from_gguf(GgufFile(path));
 }
 
+std::optional<Tokenizer> tokenizer_or_none(const std::string& path) try {
+    return load_tokenizer(path);
+} catch (const Error& error) {
+    spdlog::warn("no tokenizer, so ids are printed: {}", error.what());
+    return {};
+}
+
+// A model whose own template is not known would get a prompt that it was
+// not trained on, so that is said.
+std::string chosen_template(const RunConfig& config, const Tokenizer& tokenizer) {
+    if (config.chat != "auto")
+        return config.chat;
+    const std::string found = detect_chat_template(tokenizer);
+    if (found == "none" && !tokenizer.chat_template().empty())
+        spdlog::warn(
+            "the model's chat template is not one that cake knows, and is left out: pass --chat "
+            "NAME ({}), or --chat none",
+            known_templates());
+    return found;
+}
+
+std::vector<TokenId> encode_prompt(const std::string& chat, const std::string& text,
+                                   const Tokenizer& tokenizer) {
+    if (chat == "none")
+        return tokenizer.encode(text, true);
+    const std::vector<ChatMessage> messages{{"user", text}};
+    return tokenizer.encode(apply_chat_template(chat, messages, true, tokenizer), false);
+}
+
 PromptOptions::PromptOptions(CLI::App& app) {
     text_option_ = app.add_option("--prompt", text_, "the prompt itself")->type_name("TEXT");
     CLI::Option* file = app.add_option("--prompt-file", file_, "a text file that holds the prompt")
@@ -136,12 +151,10 @@ std::string PromptOptions::read_source() const {
 std::vector<TokenId> PromptOptions::read_text(const RunConfig& config, const Tokenizer& tokenizer,
                                               int vocabulary) const {
     check_vocabulary(tokenizer, vocabulary, config.model.path);
-    const std::vector<ChatMessage> messages =
-        messages_.empty() ? std::vector<ChatMessage>{{"user", read_source()}}
-                          : read_messages(messages_);
     const std::string chat = chosen_template(config, tokenizer);
-    if (chat == "none" && messages_.empty())
-        return tokenizer.encode(messages[0].content, true);
+    if (messages_.empty())
+        return encode_prompt(chat, read_source(), tokenizer);
+    const std::vector<ChatMessage> messages = read_messages(messages_);
     if (chat == "none")
         throw usage_error(
             "{}: messages need a chat template, and there is none: pass --chat NAME ({})",
@@ -149,7 +162,7 @@ std::vector<TokenId> PromptOptions::read_text(const RunConfig& config, const Tok
     try {
         return tokenizer.encode(apply_chat_template(chat, messages, true, tokenizer), false);
     } catch (const Error& error) {  // turns in an order that this template has no place for
-        throw usage_error("{}{}{}", messages_, messages_.empty() ? "" : ": ", error.what());
+        throw usage_error("{}: {}", messages_, error.what());
     }
 }
 

@@ -1,6 +1,7 @@
 // Where `generate` takes its prompt from.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -16,11 +17,21 @@ namespace cake {
 // The tokenizer that comes with a model: in its folder, or in its GGUF file.
 Tokenizer load_tokenizer(const std::string& model_path);
 
+// Nothing, after a warning, where it cannot be read: prompts of ids need none, and answers are ids then.
+std::optional<Tokenizer> tokenizer_or_none(const std::string& model_path);
+
 // Usage error where the tokenizer has ids that the model's embedding has no row for: it is another model's.
 void check_vocabulary(const Tokenizer& tokenizer, int rows, const std::string& model_path);
 
 // The turns of a conversation, a JSON list of {"role": ..., "content": ...}. Usage errors name file and entry.
 std::vector<ChatMessage> read_messages(const std::string& path);
+
+// The chat template that the configuration names ("auto": the model's), or "none".
+std::string chosen_template(const RunConfig& config, const Tokenizer& tokenizer);
+
+// The ids of a user's text through the template; "none": of the text as it is.
+std::vector<TokenId> encode_prompt(const std::string& chat, const std::string& text,
+                                   const Tokenizer& tokenizer);
 
 class PromptOptions {
 public:

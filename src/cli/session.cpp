@@ -1,6 +1,7 @@
 #include "cli/session.h"
 
 #include <algorithm>
+#include <functional>
 #include <optional>
 #include <sched.h>
 
@@ -16,9 +17,27 @@ int usable_processors() {
     return sched_getaffinity(0, sizeof(set), &set) == 0 ? std::max(CPU_COUNT(&set), 1) : 1;
 }
 
+// A sum over the ranks of this host.
+std::size_t host_bytes(const PlanInput& plan, const World& world,
+                       const std::function<std::size_t(const RankPlan&)>& bytes) {
+    if (world.local_size() !=
+        world.size())  // which ranks are here is not known; they are much alike
+        return bytes(plan_rank(plan, world.rank() % plan.ranks)) * std::size_t(world.local_size());
+    std::size_t sum = 0;
+    for (int r = 0; r < plan.ranks; ++r)  // shares differ
+        sum += bytes(plan_rank(plan, r));
+    return sum * std::size_t(world.size() / plan.ranks);
+}
+
 }  // namespace
 
-void check_supported(const RunConfig& config, int ranks) {
+void check_supported(const RunConfig& config) {
+    if (config.engine.residual_dtype == "bf16")
+        throw usage_error(
+            "engine.residual_dtype is bf16; the CPU backend computes in f32: leave it at auto");
+}
+
+void check_one_replica(const RunConfig& config, int ranks) {
     if (config.parallel.tensor != "all" && config.parallel.tensor != std::to_string(ranks))
         throw usage_error(
             "parallel.tensor is {}, and this command shards one model over all {} ranks: leave it "
@@ -28,13 +47,24 @@ void check_supported(const RunConfig& config, int ranks) {
         throw usage_error(
             "parallel.data is {}, and this command runs one replica: leave it at auto",
             config.parallel.data);
-    if (config.engine.residual_dtype == "bf16")
-        throw usage_error(
-            "engine.residual_dtype is bf16; the CPU backend computes in f32: leave it at auto");
     if (config.engine.kv_bytes != "auto")
         throw usage_error(
             "engine.kv_bytes is {}; this command sizes the cache by its plan: leave it at auto",
             config.engine.kv_bytes);
+}
+
+int replica_ranks(const RunConfig& config, int ranks) {
+    const int tensor = int(number_in(config.parallel.tensor).value_or(ranks));
+    if (tensor < 1 || ranks % tensor != 0)
+        throw usage_error(
+            "parallel.tensor is {}, and {} ranks do not form replicas of {}: start a multiple of "
+            "it",
+            tensor, ranks, tensor);
+    if (config.parallel.data != "auto" && number_in(config.parallel.data) != ranks / tensor)
+        throw usage_error(
+            "parallel.data is {}, and {} ranks in replicas of {} are {} replicas: leave it at auto",
+            config.parallel.data, ranks, tensor, ranks / tensor);
+    return tensor;
 }
 
 ModelConfig read_model(const RunConfig& config) {
@@ -85,26 +115,14 @@ int fit_context(const ModelConfig& model, int prompt, int new_tokens) {
             "window, "
             "which is not supported: shorten them",
             prompt + new_tokens, model.sliding_window);
-    const int room = model.max_positions - prompt + 1;  // the last token needs no position
-    if (new_tokens > room) {
-        spdlog::warn(
-            "prompt and answer exceed the model's context of {} tokens: at most {} new tokens "
-            "instead of {}",
-            model.max_positions, room, new_tokens);
-        return room;
-    }
-    return new_tokens;
+    return std::min(new_tokens,
+                    model.max_positions - prompt + 1);  // the last token needs no position
 }
 
 void check_memory(const PlanInput& plan, Backend& dev, const World& world) {
-    const RankPlan p = plan_rank(plan, world.rank());
+    const RankPlan p = plan_rank(plan, world.rank() % plan.ranks);
     const std::size_t free = dev.info().free_bytes;
-    std::size_t needed = p.total() * std::size_t(world.local_size());
-    if (world.local_size() == world.size()) {  // shares differ
-        needed = 0;
-        for (int r = 0; r < world.size(); ++r)
-            needed += plan_rank(plan, r).total();
-    }
+    const std::size_t needed = host_bytes(plan, world, &RankPlan::total);
     if (needed <= free)
         return;
     throw usage_error(
@@ -119,8 +137,32 @@ void check_memory(const PlanInput& plan, Backend& dev, const World& world) {
         human_bytes(double(p.workspace)), human_bytes(double(p.logits)));
 }
 
-std::unique_ptr<Engine> load_engine(CommandContext& context, Backend& dev, const RunConfig& config,
-                                    const PlanInput& plan, bool quiet) {
+void fit_pool(PlanInput& plan, const RunConfig& config, Backend& dev, World& world) {
+    if (config.engine.kv_bytes != "auto") {
+        plan.kv_bytes = std::size_t(*number_in(config.engine.kv_bytes));
+        return;
+    }
+    std::size_t largest = 0, page = 0;  // pool of a rank, by plan
+    for (int r = 0; r < plan.ranks; ++r) {
+        const RankPlan p = plan_rank(plan, r);
+        largest = std::max(largest, p.kept_cache);
+        page = std::max(page, page_layout(plan, p.shard).bytes());
+    }
+    const std::size_t free = dev.info().free_bytes;
+    const std::size_t rest =
+        host_bytes(plan, world, [](const RankPlan& p) { return p.total() - p.kept_cache; });
+    std::size_t room = (free - std::min(free, rest)) / std::size_t(world.local_size()) / 10 * 9;
+    for (const std::string& theirs : world.comm().gather_strings(std::to_string(room)))
+        room = std::min(room, std::size_t(std::stoull(theirs)));
+    if (largest <= room)
+        return;
+    const RankPlan first = plan_rank(plan, 0);
+    plan.kv_bytes =
+        std::max(room, std::size_t(most_pages_needed(plan, page_layout(plan, first.shard))) * page);
+}
+
+std::unique_ptr<Engine> load_engine(CommandContext& context, Backend& dev, Communicator& group,
+                                    const RunConfig& config, const PlanInput& plan, bool quiet) {
     context.phase = "load";
     // Files that one host lacks are noticed before any rank reads for minutes.
     std::optional<Checkpoint> checkpoint;
@@ -131,7 +173,7 @@ std::unique_ptr<Engine> load_engine(CommandContext& context, Backend& dev, const
     std::unique_ptr<Engine> engine;
     context.world.agree([&] {
         Progress bar("load, layers", plan.model.n_layers, !quiet && context.world.rank() == 0);
-        engine = std::make_unique<Engine>(dev, context.world.comm(), *checkpoint, plan,
+        engine = std::make_unique<Engine>(dev, group, *checkpoint, plan,
                                           [&](int layers) { bar.update(layers); });
     });
     return engine;

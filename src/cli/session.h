@@ -10,8 +10,13 @@
 
 namespace cake {
 
-// Usage error where the configuration asks for what this program does not do: nothing is silently ignored.
-void check_supported(const RunConfig& config, int ranks);
+// Usage errors where the configuration asks for what the program, or a command that shards one model over all ranks and
+// sizes the cache by its plan, does not do: nothing is silently ignored.
+void check_supported(const RunConfig& config);
+void check_one_replica(const RunConfig& config, int ranks);
+
+// Ranks of a replica, where `ranks` form replicas. Usage error where they do not come out even.
+int replica_ranks(const RunConfig& config, int ranks);
 
 // The model's numbers, cut to the layers that the configuration asks for.
 ModelConfig read_model(const RunConfig& config);
@@ -23,15 +28,20 @@ std::unique_ptr<Backend> make_backend(const RunConfig& config, const World& worl
 // How tokens are chosen, as the configuration has it.
 Sampling sampling_of(const RunConfig& config);
 
-// Warns and lowers `new_tokens` where prompt and answer together exceed the model's context. Usage error where the
-// prompt alone does.
+// `new_tokens`, or as many as fit into the model's context behind the prompt. Usage error where the prompt alone exceeds
+// it.
 int fit_context(const ModelConfig& model, int prompt, int new_tokens);
 
-// Usage error with the plan where this host's ranks do not fit into its memory.
+// Usage error with the plan where this host's ranks do not fit into its memory. Ranks of the world form groups of
+// plan.ranks.
 void check_memory(const PlanInput& plan, Backend& dev, const World& world);
 
-// Loads the model on all ranks, with a progress bar on rank 0.
-std::unique_ptr<Engine> load_engine(CommandContext& context, Backend& dev, const RunConfig& config,
-                                    const PlanInput& plan, bool quiet);
+// Sizes the pool of pages: as the configuration says; auto: for plan.batch of the largest sequences, or, where there is
+// less memory, 90 % of what is left, and at least one such sequence. Collective: all ranks come to the same bytes.
+void fit_pool(PlanInput& plan, const RunConfig& config, Backend& dev, World& world);
+
+// Loads the model on all ranks, sharded over the ranks of `group`, with a progress bar on rank 0.
+std::unique_ptr<Engine> load_engine(CommandContext& context, Backend& dev, Communicator& group,
+                                    const RunConfig& config, const PlanInput& plan, bool quiet);
 
 }  // namespace cake

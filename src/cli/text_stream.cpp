@@ -1,33 +1,35 @@
 #include "cli/text_stream.h"
 
-#include <cstdio>
 #include <utility>
 
 #include <fmt/format.h>
 
 namespace cake {
 
-TextStream::TextStream(const std::optional<Tokenizer>& tokenizer, std::vector<std::string> stops)
-    : stop_(std::move(stops)) {
+TextStream::TextStream(const std::optional<Tokenizer>& tokenizer, std::vector<std::string> stops,
+                       std::FILE* print_to)
+    : stop_(std::move(stops)), print_to_(print_to) {
     if (tokenizer)
         decoder_.emplace(*tokenizer);
 }
 
 bool TextStream::take(TokenId id) {
-    print(decoder_ ? stop_.next(decoder_->next(id)) : fmt::format("{} ", id));
+    add(decoder_ ? stop_.next(decoder_->next(id)) : fmt::format("{} ", id));
     return !stop_.stopped();
 }
 
 std::string TextStream::finish() {
     if (decoder_)
-        print(stop_.next(decoder_->finish()) + stop_.finish());
+        add(stop_.next(decoder_->finish()) + stop_.finish());
     return text_;
 }
 
-void TextStream::print(const std::string& piece) {
+void TextStream::add(const std::string& piece) {
     text_ += piece;
-    std::fwrite(piece.data(), 1, piece.size(), stdout);
-    std::fflush(stdout);
+    if (!print_to_)
+        return;
+    std::fwrite(piece.data(), 1, piece.size(), print_to_);
+    std::fflush(print_to_);
 }
 
 }  // namespace cake

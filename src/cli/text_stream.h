@@ -1,6 +1,7 @@
-// An answer on standard output, token by token.
+// The text of an answer, token by token.
 #pragma once
 
+#include <cstdio>
 #include <optional>
 #include <string>
 #include <vector>
@@ -10,21 +11,25 @@
 
 namespace cake {
 
-// Prints tokens as they come, until a stop string does. Without a tokenizer it prints ids. The tokenizer must outlive it.
+// Takes tokens as they come, until a stop string does. Without a tokenizer the text is a list of ids. The tokenizer must
+// outlive it.
 class TextStream {
 public:
-    TextStream(const std::optional<Tokenizer>& tokenizer, std::vector<std::string> stops);
+    // `print_to`: where text that is certain goes at once; null: nowhere.
+    TextStream(const std::optional<Tokenizer>& tokenizer, std::vector<std::string> stops,
+               std::FILE* print_to);
     // False: a stop string has come.
     bool take(TokenId id);
-    // Prints what was held back. Returns all that was printed.
+    // What was held back is certain now. Returns the whole text.
     std::string finish();
 
 private:
-    void print(const std::string& piece);
+    void add(const std::string& piece);
 
     std::optional<StreamDecoder> decoder_;
     StopMatcher stop_;
     std::string text_;
+    std::FILE* print_to_;
 };
 
 }  // namespace cake

@@ -246,6 +246,8 @@ std::vector<ConfigField> make_fields() {
                 "tokens that pass through a layer at once"),
         integer("engine.max_batch", MEMBER(engine.max_batch), 1, 4096,
                 "requests that decode together at most"),
+        integer("engine.interleave", MEMBER(engine.interleave), 0, 1000,
+                "decode steps that running requests take after each layer of a new prompt"),
         word_or_number("engine.page_tokens", MEMBER(engine.page_tokens), "auto", 1, 65536,
                        "a number of tokens", "tokens of a page of the KV cache"),
         word_or_number("engine.kv_bytes", MEMBER(engine.kv_bytes), "auto", 1, any_integer,

@@ -54,6 +54,7 @@ struct RunConfig {
     struct Engine {
         int prefill_chunk = 2048;  // tokens
         int max_batch = 8;
+        int interleave = 1;  // decode steps after each layer of a prompt
         std::string page_tokens = "auto";
         std::string kv_bytes = "auto";
         std::string cache_dtype = "auto";     // auto | f32 | bf16

@@ -51,6 +51,8 @@ public:
     // `name` is what messages call it; `in` must outlive the reader.
     JobReader(std::istream& in, std::string name);
 
+    const std::string& name() const { return name_; }  // as messages call the file
+
     // The next job, nothing at the end. Lines of white space are passed over. A line that is no job becomes a job with
     // an error, and its own id, where it has one that no line before had, else "line N".
     std::optional<Job> next();

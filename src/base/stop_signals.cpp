@@ -1,0 +1,40 @@
+#include "base/stop_signals.h"
+
+#include <atomic>
+#include <unistd.h>
+
+#include "base/error.h"
+
+namespace cake {
+namespace {
+
+constexpr int kSignals[] = {SIGTERM, SIGUSR1};
+
+// A handler gets nothing but the signal's number, so it must leave its note where it can find it by itself.
+std::atomic<int> signals_came{0};
+static_assert(std::atomic<int>::is_always_lock_free);
+
+void note(int) {
+    if (++signals_came > 1)
+        _exit(int(ExitCode::Stopped));
+}
+
+}  // namespace
+
+StopSignals::StopSignals() {
+    signals_came = 0;
+    struct sigaction action {};
+    action.sa_handler = note;
+    action.sa_flags = SA_RESTART;
+    for (int i = 0; i < 2; ++i)
+        sigaction(kSignals[i], &action, &before_[i]);
+}
+
+StopSignals::~StopSignals() {
+    for (int i = 0; i < 2; ++i)
+        sigaction(kSignals[i], &before_[i], nullptr);
+}
+
+bool StopSignals::came() const { return signals_came > 0; }
+
+}  // namespace cake
