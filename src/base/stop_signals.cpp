@@ -1,6 +1,7 @@
 #include "base/stop_signals.h"
 
 #include <atomic>
+#include <csignal>
 #include <unistd.h>
 
 #include "base/error.h"
@@ -26,13 +27,8 @@ StopSignals::StopSignals() {
     struct sigaction action {};
     action.sa_handler = note;
     action.sa_flags = SA_RESTART;
-    for (int i = 0; i < 2; ++i)
-        sigaction(kSignals[i], &action, &before_[i]);
-}
-
-StopSignals::~StopSignals() {
-    for (int i = 0; i < 2; ++i)
-        sigaction(kSignals[i], &before_[i], nullptr);
+    for (int signal : kSignals)
+        sigaction(signal, &action, nullptr);
 }
 
 bool StopSignals::came() const { return signals_came > 0; }

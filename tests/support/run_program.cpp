@@ -50,10 +50,10 @@ std::string from_environment(const char* name) {
 }
 
 // Feeds and drains the pipes until the program has closed its ends. False: the time was over first.
-bool exchange(const ProgramOptions& options, Pipe& in, Pipe& out, Pipe& err,
+bool exchange(pid_t pid, const ProgramOptions& options, Pipe& in, Pipe& out, Pipe& err,
               ProgramResult& result) {
     const Timer timer;
-    std::size_t sent = 0;
+    std::size_t sent = 0, n_signals = 0;
     std::array<char, 65536> bytes;
     while (out.ends[0] >= 0 || err.ends[0] >= 0) {
         if (sent == options.input.size())
@@ -63,7 +63,17 @@ bool exchange(const ProgramOptions& options, Pipe& in, Pipe& out, Pipe& err,
         const double left_s = options.timeout_s - timer.seconds();
         if (left_s <= 0)
             return false;
-        if (poll(wanted.data(), wanted.size(), int(left_s * 1000) + 1) < 0 && errno != EINTR)
+        double wait_s = left_s;
+        if (n_signals < options.signals.size()) {
+            const auto [after_s, signal] = options.signals[n_signals];
+            wait_s = std::min(wait_s, after_s - timer.seconds());
+            if (wait_s <= 0) {
+                kill(pid, signal);
+                ++n_signals;
+                continue;
+            }
+        }
+        if (poll(wanted.data(), wanted.size(), int(wait_s * 1000) + 1) < 0 && errno != EINTR)
             return false;
 
         if (wanted[0].revents) {
@@ -101,7 +111,7 @@ ProgramResult run(std::vector<std::string> command, const ProgramOptions& option
     err.close_end(1);
 
     ProgramResult result;
-    result.timed_out = !exchange(options, in, out, err, result);
+    result.timed_out = !exchange(pid, options, in, out, err, result);
     if (result.timed_out)
         kill(-pid, SIGKILL);
     int status = 0;

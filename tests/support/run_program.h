@@ -18,7 +18,8 @@ struct ProgramOptions {
     std::string input = {};  // to stdin
     // Set or replaced; without a value taken away.
     std::vector<std::pair<std::string, std::optional<std::string>>> environment = {};
-    double timeout_s = 60;  // then it and what it started are killed
+    double timeout_s = 60;                             // then it and what it started are killed
+    std::vector<std::pair<double, int>> signals = {};  // sent to it: after so many seconds, which
 };
 
 // The program whose path stands in the environment as CAKE_PROGRAM (ctest sets it).
