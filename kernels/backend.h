@@ -98,6 +98,12 @@ public:
     virtual void window_moments(Stream s, View q, View k, std::int64_t n_tokens, DType round_to,
                                 View mean, View variance, View sums) = 0;
 
+    // Adds to the columns' sums what a chunk of queries attends to them: sums[h, j] += A[h, i, j], row i at position
+    // first + i over keys 0 .. first + i, normalised, scale 1/sqrt(d_head), rows one after another in order.
+    // q: [n, n_q, d_head]; k: [n_kv, capacity, d_head] F32 or BF16; sums: F32 [n_q, S], columns from first + n on
+    // are left alone. Never stores n x S. However the prompt is cut into chunks, the sums are the same, bit for bit.
+    virtual void column_sums(Stream s, View q, View k, std::int64_t first, View sums) = 0;
+
     // c = mean, variance, mean + gamma * variance, or mean * variance of a column; out[h, n] = sum of c[h, n-r..n+r]
     // / pool with r = (pool - 1)/2, zeros outside counted, pool odd.  mean, variance, out: F32 [n_q, n].
     virtual void column_scores(Stream s, View mean, View variance, ColumnScore score, float gamma,
@@ -114,8 +120,10 @@ public:
     // ---- pages --------------------------------------------------------------------------------------------------
     // Writes tokens first .. first + count of the scratch to slots 0 .. count, then token keep[h, i] of KV head h to
     // slot count + i, keys, values and positions.  k, v: [n_kv, capacity, d_head]; keep: I32 [n_kv, b], b may be 0.
+    // running: F32 [n_kv, S], each token's running sum, which pages that have room for it (layout.running) take along;
+    // or empty.
     virtual void store_tokens(Stream s, View k, View v, std::int64_t first, std::int64_t count,
-                              View keep, const PageList& to) = 0;
+                              View keep, View running, const PageList& to) = 0;
 
     // Makes the order lists of the first `length` slots, `window` of which hold the window: by ascending position, or
     // (Official) slots window .. length, then 0 .. window. Later entries are identity.
@@ -133,7 +141,7 @@ public:
     virtual void begin_step(Stream s, const PagedBatch& kv) = 0;
 
     // As rope_split, for one token of each sequence at kv.positions[b]; keys, values and position go to the
-    // sequence's newest slot of `layer` (order entry length - 1).  qkv: [batch, (n_q + 2 n_kv) d_head];
+    // sequence's newest slot of `layer` (order entry length - 1), whose running sum becomes 0.  qkv: [batch, (n_q + 2 n_kv) d_head];
     // q: [batch, n_q, d_head].
     virtual void rope_append(Stream s, View qkv, View inv_freq, float scale, int layer,
                              const PagedBatch& kv, View q) = 0;
@@ -148,12 +156,23 @@ public:
     // m = length - window entries of the order list; their probabilities, in the list's order, are pooled (zeros
     // outside counted) per query head and summed over the group, in head order, / divisor.
     // scores: same offsets' block, F32 [n_kv, m]. Other layers' blocks are left alone.
+    // Where scores.data has one row and there are more KV heads, all of which then hold the same tokens in the same
+    // order: one sum over all query heads, in head order; blocks F32 [1, m].
     virtual void decode_scores(Stream s, const PagedBatch& kv, const RaggedRows& probs, int window,
                                int pool, float divisor, const RaggedRows& scores) = 0;
 
+    // means[g, slot] = (sum of probs[h, slot] over the heads h of group g, in head order) / divisor, for all layers and
+    // sequences, by slot over the whole length.  means: F32 [n_kv, length].
+    virtual void decode_means(Stream s, const PagedBatch& kv, const RaggedRows& probs,
+                              float divisor, const RaggedRows& means) = 0;
+
+    // The slots' running sums += means, as decode_means leaves them. Only with layout.running.
+    virtual void add_running(Stream s, const PagedBatch& kv, const RaggedRows& means) = 0;
+
     // Keeps of those candidates the `budget` best, ties to the earlier entry; the order list keeps its order
     // (Position) or is best first (Official), the window's entries follow. length becomes budget + window, slots
-    // 0 .. length hold it but for one hole, the next token's: entries beyond are moved into holes.
+    // 0 .. length hold it but for one hole, the next token's: entries beyond are moved into holes, with all that a slot
+    // holds. One row of scores serves all KV heads; where scores.data is empty, running sums are the scores.
     virtual void decode_evict(Stream s, const PagedBatch& kv, const RaggedRows& scores, int window,
                               DecodeOrder order) = 0;
 };

@@ -10,6 +10,7 @@ namespace cake {
 //   V        [n_kv, page_tokens, d_head]  dtype
 //   position [n_kv, page_tokens]          I32, token position of a slot
 //   order    [n_kv, page_tokens]          I32, entry i of a layer's order list lies where slot i would
+//   running  [n_kv, page_tokens]          F32, sum of what all queries so far attended to a slot; where layout.running
 // The order list of a KV head is a permutation of its slots. Its first `length` entries are the slots in use, oldest
 // position first (DecodeOrder::Position) or as the official cache orders them (DecodeOrder::Official); the entry
 // after them is the slot that the next token takes.
@@ -18,6 +19,7 @@ struct PageLayout {
     int page_tokens = 0;
     int d_head = 0;
     DType dtype = DType::F32;
+    bool running = false;  // some policy that is served accumulates
 
     std::size_t kv_bytes() const {  // of K, or of V
         return bytes_of(dtype, std::int64_t(n_kv) * page_tokens * d_head);
@@ -25,8 +27,9 @@ struct PageLayout {
     std::size_t v_offset() const { return kv_bytes(); }
     std::size_t position_offset() const { return 2 * kv_bytes(); }
     std::size_t order_offset() const { return position_offset() + slots() * sizeof(std::int32_t); }
+    std::size_t running_offset() const { return order_offset() + slots() * sizeof(std::int32_t); }
     std::size_t bytes() const {  // a multiple of 64, so that every page is aligned
-        return (order_offset() + slots() * sizeof(std::int32_t) + 63) / 64 * 64;
+        return (running_offset() + (running ? slots() * sizeof(float) : 0) + 63) / 64 * 64;
     }
     std::size_t slots() const { return std::size_t(n_kv) * std::size_t(page_tokens); }
     int pages_for(std::int64_t tokens) const {

@@ -50,12 +50,15 @@ public:
                        View out) override;
     void group_mean(Stream s, View x, float divisor, View out) override;
 
+    // columns.cpp
+    void column_sums(Stream s, View q, View k, std::int64_t first, View sums) override;
+
     // select.cpp
     void top_k(Stream s, View score, View keep) override;
 
     // pages.cpp
     void store_tokens(Stream s, View k, View v, std::int64_t first, std::int64_t count, View keep,
-                      const PageList& to) override;
+                      View running, const PageList& to) override;
     void order_slots(Stream s, const PageList& pages, int length, int window,
                      DecodeOrder order) override;
     void list_positions(Stream s, const PageList& pages, int length, View out) override;
@@ -66,9 +69,14 @@ public:
     void decode_attention(Stream s, View q, int layer, const PagedBatch& kv,
                           const RaggedRows& probs, View out) override;
 
-    // decode_evict.cpp
+    // decode_scores.cpp
     void decode_scores(Stream s, const PagedBatch& kv, const RaggedRows& probs, int window,
                        int pool, float divisor, const RaggedRows& scores) override;
+    void decode_means(Stream s, const PagedBatch& kv, const RaggedRows& probs, float divisor,
+                      const RaggedRows& means) override;
+    void add_running(Stream s, const PagedBatch& kv, const RaggedRows& means) override;
+
+    // decode_evict.cpp
     void decode_evict(Stream s, const PagedBatch& kv, const RaggedRows& scores, int window,
                       DecodeOrder order) override;
 

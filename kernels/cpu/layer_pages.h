@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 
 #include "kernels/kv_pages.h"
 
@@ -45,6 +46,19 @@ public:
     std::int32_t& order(int head, int entry) const {
         return reinterpret_cast<std::int32_t*>(page(entry) +
                                                layout_.order_offset())[place(head, entry)];
+    }
+    // Where layout.running.
+    float& running(int head, int slot) const {
+        return reinterpret_cast<float*>(page(slot) + layout_.running_offset())[place(head, slot)];
+    }
+    // All that a slot holds.
+    void move(int head, int to, int from) const {
+        const std::size_t row_bytes = bytes_of(layout_.dtype, layout_.d_head);
+        std::memcpy(k_bytes(head, to), k_bytes(head, from), row_bytes);
+        std::memcpy(v_bytes(head, to), v_bytes(head, from), row_bytes);
+        position(head, to) = position(head, from);
+        if (layout_.running)
+            running(head, to) = running(head, from);
     }
     // Entries 0 .. n of an order list, and entries first .. first + n: page by page, which is faster.
     void read_order(int head, int n, std::int32_t* to) const {

@@ -20,7 +20,7 @@ int capacity(const PageList& list) { return int(list.pages.elements()) * list.la
 }  // namespace
 
 void CpuBackend::store_tokens(Stream, View k, View v, std::int64_t first, std::int64_t count,
-                              View keep, const PageList& to) {
+                              View keep, View running, const PageList& to) {
     const PageLayout& layout = to.layout;
     const std::int64_t tokens = k.dim(1), d = layout.d_head;
     const std::int64_t n_kept = keep ? keep.elements() / layout.n_kv : 0;
@@ -35,10 +35,16 @@ void CpuBackend::store_tokens(Stream, View k, View v, std::int64_t first, std::i
     CAKE_CHECK(count + n_kept <= capacity(to), "{} tokens into {} slots", count + n_kept,
                capacity(to));
 
+    CAKE_CHECK(!running || (layout.running && running.dim(0) == layout.n_kv &&
+                            running.dim(1) >= first + count),
+               "running sums {} of {} heads, and pages {} room for them", running.shape().str(),
+               layout.n_kv, layout.running ? "with" : "without");
+
     const LayerPages pages = layer_pages(to);
     const std::size_t row_bytes = bytes_of(layout.dtype, d);
     const auto* keys = static_cast<const std::byte*>(k.data());
     const auto* values = static_cast<const std::byte*>(v.data());
+    const float* sums = running ? running.as<float>() : nullptr;
     const std::int32_t* kept = n_kept ? keep.as<std::int32_t>() : nullptr;
 
     // By (head, page), so that few heads on many threads share the work too.
@@ -54,6 +60,8 @@ void CpuBackend::store_tokens(Stream, View k, View v, std::int64_t first, std::i
             std::memcpy(pages.k_bytes(g, slot), keys + from, row_bytes);
             std::memcpy(pages.v_bytes(g, slot), values + from, row_bytes);
             pages.position(g, slot) = std::int32_t(token);
+            if (sums)
+                pages.running(g, slot) = sums[g * running.dim(1) + token];
         }
     });
 }

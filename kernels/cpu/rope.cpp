@@ -105,8 +105,11 @@ void append(const Heads& heads, View qkv, View inv_freq, float scale, int layer,
             q.as<float>() + std::int64_t(b) * heads.n_q * heads.d_head,
             [&](int h) { return pages.k<T>(h, slot_of(h)); },
             [&](int h) { return pages.v<T>(h, slot_of(h)); });
-        for (int h = 0; h < heads.n_kv; ++h)
+        for (int h = 0; h < heads.n_kv; ++h) {
             pages.position(h, slot_of(h)) = position;
+            if (kv.layout.running)  // nobody has attended to it yet
+                pages.running(h, slot_of(h)) = 0;
+        }
     }
 }
 

@@ -32,6 +32,15 @@ struct WindowMoments {
     double* variance_sum;  // [group]
 };
 
+// A chunk's queries of the heads that share a KV head, over the keys up to their own positions.
+struct CausalHeads {
+    const float* q;  // [n, n_q, d_head], from the group's first head
+    const void* k;   // [first + n, d_head] of `dtype`
+    DType dtype;     // F32 or BF16
+    std::int64_t first, n;
+    int n_q, group, d_head;
+};
+
 // Slots of a page, one after the other.
 struct SlotRun {
     const void* k;  // [n, d_head]
@@ -72,6 +81,18 @@ struct CacheKernels {
                            std::int64_t end, DType round_to, float* scratch,
                            const WindowMoments& out);
     std::int64_t (*window_scratch)(int lanes, int d_head);
+
+    // Largest score, and sum of e^(score - max), of rows begin .. end.  max, sum: [group, n].
+    // scratch: column_scratch(d_head) floats.
+    void (*row_sums)(const CausalHeads& heads, std::int64_t begin, std::int64_t end, float* scratch,
+                     float* max, double* sum);
+    // Adds the probabilities of columns begin .. end, `begin` a multiple of column_block: rows one after another.
+    // max, inverse (1 / sum): [group, n]. The sums of head h lie h * stride behind the first.
+    void (*column_sums)(const CausalHeads& heads, const float* max, const float* inverse,
+                        std::int64_t begin, std::int64_t end, float* scratch, float* sums,
+                        std::int64_t stride);
+    std::int64_t (*column_scratch)(int d_head);
+    int column_block;
 
     // scratch: decode_scratch(d_head) floats.
     void (*decode_split)(const DecodeSplit& split, float* scratch, const DecodePartial& out);

@@ -14,7 +14,8 @@ PageList SequenceCache::list(Backend& dev, Stream s, const Layer& layer, Tensor&
     return {pool_->layout(), pool_->slab(), table};
 }
 
-void SequenceCache::store(Backend& dev, Stream s, int l, View k, View v, int window, View keep) {
+void SequenceCache::store(Backend& dev, Stream s, int l, View k, View v, int window, View keep,
+                          View running) {
     Layer& layer = layers_[std::size_t(l)];
     CAKE_CHECK(layer.pages.empty(), "layer {} is stored twice", l);
     const std::int64_t S = k.dim(1);
@@ -23,7 +24,7 @@ void SequenceCache::store(Backend& dev, Stream s, int l, View k, View v, int win
     while (int(layer.pages.size()) < layout().pages_for(layer.length))
         layer.pages.push_back(pool_->allocate());
     Tensor table;
-    dev.store_tokens(s, k, v, S - window, window, keep, list(dev, s, layer, table));
+    dev.store_tokens(s, k, v, S - window, window, keep, running, list(dev, s, layer, table));
     dev.synchronize(s);  // the table dies here
 }
 

@@ -20,8 +20,10 @@ public:
     SequenceCache& operator=(const SequenceCache&) = delete;
 
     // Layer `layer` keeps the last `window` tokens of k, v [n_kv, S, d_head], then keep[h, :] (I32 [n_kv, b], best
-    // first) of each KV head. Once per layer, before anything else is done to it.
-    void store(Backend& dev, Stream s, int layer, View k, View v, int window, View keep);
+    // first) of each KV head. Once per layer, before anything else is done to it.  running: F32 [n_kv, S], what decoding
+    // goes on to sum, or empty.
+    void store(Backend& dev, Stream s, int layer, View k, View v, int window, View keep,
+               View running = {});
 
     // Keeps the window and the best `budget` of the others; no effect where there are not more.
     void truncate(int layer, int budget);

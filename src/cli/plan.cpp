@@ -36,6 +36,11 @@ std::string table(const PlanInput& plan, const std::vector<RankPlan>& ranks) {
         t.prefill_all_reduces, human_bytes(double(t.prefill_all_reduce_bytes)),
         human_bytes(double(t.statistics_bytes)), t.all_reduces_per_token,
         human_bytes(double(t.all_reduce_bytes_per_token)));
+    if (t.score_all_reduces + t.score_all_reduces_per_token > 0)
+        out += fmt::format("scores over all heads: {} sums in prefill ({}), {} a token ({})\n",
+                           t.score_all_reduces, human_bytes(double(t.score_all_reduce_bytes)),
+                           t.score_all_reduces_per_token,
+                           human_bytes(double(t.score_all_reduce_bytes_per_token)));
     if (t.shared_head_bytes + t.shared_head_bytes_per_token > 0)
         out += fmt::format("ranks that share a KV head exchange {} in prefill, {} a token\n",
                            human_bytes(double(t.shared_head_bytes)),

@@ -213,6 +213,8 @@ std::vector<ConfigField> make_fields() {
              "which queries observe, a cell of the policy's row"),
         text("policy.score", MEMBER(policy.score),
              "how a token is scored, a cell of the policy's row"),
+        choice("policy.heads", MEMBER(policy.heads), {"group", "all"},
+               "whose attention scores a token: a KV head's query heads, or all of the model"),
         text("policy.share", MEMBER(policy.share),
              "how layers share the budget, a cell of the policy's row"),
         choice("policy.rounding", MEMBER(policy.rounding), {"exact", "official"},

@@ -23,7 +23,7 @@ struct PolicyConfig {
     std::optional<int> pool;
     std::optional<int> sinks;
     std::optional<bool> cascade;
-    std::optional<std::string> observe, score, share, rounding, decode, stats;
+    std::optional<std::string> observe, score, heads, share, rounding, decode, stats;
     std::optional<std::int64_t> seed;  // of share: random
 };
 

@@ -65,7 +65,7 @@ void DecodeBatch::upload() {
             lengths.push_back(m.cache->length(l));
             budgets.push_back(evicts() ? m.budgets[std::size_t(l)] : -1);
             prob_offsets.push_back(observes ? rows * model_.shard.n_q() : -1);
-            score_offsets.push_back(evicts() ? rows * model_.shard.n_kv() : -1);
+            score_offsets.push_back(evicts() ? rows * score_rows() : -1);
             rows += evicts() ? m.capacity[std::size_t(l)] : 0;
         }
     }
@@ -84,8 +84,9 @@ void DecodeBatch::upload() {
     score_offsets_ = upload_values(rank_, score_offsets, {L, B});
     kv_ = {pool.layout(), pool.slab(), tables_, lengths_, budgets_, positions_};
     probs_ = {ws_.probs, prob_offsets_};
-    scores_ = {ws_.decode_scores, score_offsets_};
-    score_floats_ = rows * model_.shard.n_kv();
+    scores_ = {ws_.decode_scores.view().reshaped({score_rows(), ws_.decode_scores.shape()[1]}),
+               score_offsets_};
+    score_floats_ = rows * score_rows();
     changed_ = false;
 }
 
@@ -106,21 +107,48 @@ void DecodeBatch::settle() {
     }
 }
 
-// Where ranks share a KV head, each scores with its own query heads. Once a step, for all layers, these are summed in
-// head order, and all sharers take the owner's sum: the same bytes select the same tokens, so copies cannot differ.
-void DecodeBatch::evict() {
+// Rows of scores of a layer: of each KV head, or one for all of them.
+std::int64_t DecodeBatch::score_rows() const {
+    return policy_.heads == Heads::All ? 1 : model_.shard.n_kv();
+}
+
+// What the newest token's attention makes of the old ones: in scores_, or added to the running sums of the pages, and then
+// nothing is returned.
+RaggedRows DecodeBatch::score_slots() {
     const bool observes = policy_.observe != Observe::Nothing;
-    if (rank_.sharers || !observes)  // all alike: the earliest entries stay, and the window
-        rank_.dev.fill_zero(rank_.stream, ws_.decode_scores);
+    const bool all_heads = policy_.heads == Heads::All;
+    const float divisor = float(all_heads ? model_.config.n_heads : model_.config.group());
+    {
+        auto t = rank_.time(Phase::Evict);
+        // Where nothing observes all are alike: the earliest entries stay, and the window. What is summed over ranks has
+        // no gaps.
+        if (!observes || all_heads || rank_.sharers)
+            rank_.dev.fill_zero(rank_.stream, scores_.data);
+        if (policy_.accumulates())
+            rank_.dev.decode_means(rank_.stream, kv_, probs_, divisor, scores_);
+        else if (observes)
+            rank_.dev.decode_scores(rank_.stream, kv_, probs_, policy_.window, policy_.pool,
+                                    divisor, scores_);
+    }
     if (observes)
-        rank_.dev.decode_scores(rank_.stream, kv_, probs_, policy_.window, policy_.pool,
-                                float(model_.config.group()), scores_);
-    if (rank_.sharers && observes) {
-        View scores = ws_.decode_scores.view().reshaped({score_floats_});
+        share_scores(scores_.data.reshaped({score_floats_}));
+    if (!policy_.accumulates())
+        return scores_;
+    auto t = rank_.time(Phase::Evict);
+    rank_.dev.add_running(rank_.stream, kv_, scores_);
+    return {};
+}
+
+// A rank has scored with its own query heads. Once a step, for all layers, these are summed over all ranks, or over those
+// that share a KV head, which then take the owner's sum: the same bytes select the same tokens, so copies cannot differ.
+void DecodeBatch::share_scores(View scores) {
+    auto t = rank_.time(Phase::AllReduce);
+    if (policy_.heads == Heads::All) {
+        rank_.comm.all_reduce_sum(rank_.stream, scores);
+    } else if (rank_.sharers) {
         rank_.sharers->all_reduce_sum(rank_.stream, scores);
         rank_.sharers->broadcast(rank_.stream, scores, 0);
     }
-    rank_.dev.decode_evict(rank_.stream, kv_, scores_, policy_.window, decode_order(policy_));
 }
 
 Tensor DecodeBatch::step(std::span<const TokenId> tokens) {
@@ -139,8 +167,9 @@ Tensor DecodeBatch::step(std::span<const TokenId> tokens) {
     // Attention has used the uncut cache, the new token included. Now one entry leaves for each that came, in all
     // layers together: nothing reads them before the next step.
     if (evicts()) {
+        const RaggedRows scores = score_slots();
         auto t = rank_.time(Phase::Evict);
-        evict();
+        rank_.dev.decode_evict(rank_.stream, kv_, scores, policy_.window, decode_order(policy_));
     }
     settle();
     return logits;

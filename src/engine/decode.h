@@ -35,7 +35,9 @@ private:
     bool evicts() const { return policy_.decode != DecodeEvict::None; }
     void make_room();
     void upload();
-    void evict();
+    RaggedRows score_slots();
+    void share_scores(View scores);
+    std::int64_t score_rows() const;
     void settle();
 
     Rank rank_;

@@ -14,9 +14,9 @@ View top_k(const Rank& rank, View score, int count, Workspace& ws) {
 }
 
 void keep_tokens(const Rank& rank, SequenceCache& cache, int l, const LayerKv& kv, int window,
-                 View keep) {
+                 View keep, View running) {
     auto t = rank.time(Phase::Evict);
-    cache.store(rank.dev, rank.stream, l, kv.k, kv.v, window, keep);
+    cache.store(rank.dev, rank.stream, l, kv.k, kv.v, window, keep, running);
 }
 
 void prepare_decoding(const Rank& rank, const Policy& policy, SequenceCache& cache) {

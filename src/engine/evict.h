@@ -12,9 +12,9 @@ namespace cake {
 // The `count` best of each row, best first: I32 [n_kv, count].  score: F32 [n_kv, n].
 View top_k(const Rank& rank, View score, int count, Workspace& ws);
 
-// The cache keeps of layer l the last `window` tokens and `keep`.
+// The cache keeps of layer l the last `window` tokens and `keep`, with their `running` sums where there are some.
 void keep_tokens(const Rank& rank, SequenceCache& cache, int l, const LayerKv& kv, int window,
-                 View keep);
+                 View keep, View running);
 
 // After the last layer: the order lists by which decoding finds a slot for each token.
 void prepare_decoding(const Rank& rank, const Policy& policy, SequenceCache& cache);

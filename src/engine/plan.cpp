@@ -41,7 +41,9 @@ int page_tokens(const PlanInput& in) {
 }
 
 PageLayout page_layout(const PlanInput& in, const Shard& shard) {
-    return {shard.n_kv(), page_tokens(in), in.model.d_head, in.cache};
+    const bool running = std::any_of(in.policies.begin(), in.policies.end(),
+                                     [](const Policy& p) { return p.accumulates(); });
+    return {shard.n_kv(), page_tokens(in), in.model.d_head, in.cache, running};
 }
 
 namespace {
@@ -63,7 +65,8 @@ WorkspaceSize workspace_size(const PlanInput& in) {
     z.cache_dtype = in.cache;
     for (const Policy& p : in.policies) {
         z.selects |= p.evicts(in.prompt);
-        if (p.observe != Observe::Nothing)
+        z.columns |= p.observe == Observe::All;
+        if (p.observe == Observe::Window)
             z.window = std::max(z.window, std::min(p.window, in.prompt));
         for (int prompt : critical_prompts(in, p))
             z.decode_rows =
@@ -187,20 +190,32 @@ TrafficPlan plan_traffic(const PlanInput& in) {
     t.prefill_all_reduces = 1 + 2 * L * ((S + chunk - 1) / chunk);
     t.prefill_all_reduce_bytes = (1 + 2 * L) * S * row;
     for (const Policy& p : in.policies)
-        if (p.observe != Observe::Nothing && S > p.window)
+        if (p.observe == Observe::Window && S > p.window)
             t.statistics_bytes += L * 2 * std::int64_t(sizeof(double));
     const Shard first = shard_of(in.model, in.ranks, 0);
     for (const Policy& p : in.policies) {
+        const bool evicts = p.evicts(in.prompt);
+        const std::int64_t decode_floats =
+            p.observe == Observe::Nothing
+                ? 0
+                : in.batch * decode_row_floats(p, in.model.n_layers, in.prompt, in.new_tokens);
+        if (p.heads == Heads::All) {
+            t.score_all_reduces += evicts ? L : 0;
+            t.score_all_reduce_bytes += evicts ? 4 * L * (S - p.window) : 0;
+            t.score_all_reduces_per_token += decode_floats > 0;
+            t.score_all_reduce_bytes_per_token += 4 * decode_floats;
+        }
         if (!first.shares_kv())
-            break;
-        const bool observes = p.observe != Observe::Nothing;
-        if (p.evicts(in.prompt))
-            t.shared_head_bytes +=
-                4 * (observes * L * first.n_q() * (S - p.window) + stage_choices(p, L, S));
-        if (observes)  // summed, and the owner's sum sent
-            t.shared_head_bytes_per_token +=
-                2 * 4 * in.batch *
-                decode_row_floats(p, in.model.n_layers, in.prompt, in.new_tokens);
+            continue;
+        std::int64_t columns = 0;  // whose scores are gathered
+        if (p.observe == Observe::All)
+            columns = evicts || p.accumulates() ? S : 0;
+        else if (p.observe == Observe::Window && p.heads == Heads::Group)
+            columns = evicts ? S - p.window : 0;
+        t.shared_head_bytes +=
+            4 * (L * first.n_q() * columns + (evicts ? stage_choices(p, L, S) : 0));
+        if (p.heads == Heads::Group)  // summed, and the owner's sum sent
+            t.shared_head_bytes_per_token += 2 * 4 * decode_floats;
     }
     t.all_reduces_per_token = 1 + 2 * L;
     t.all_reduce_bytes_per_token = (1 + 2 * L) * in.batch * row;
@@ -240,6 +255,10 @@ nlohmann::json to_json(const TrafficPlan& t) {
     return {{"prefill_all_reduces", t.prefill_all_reduces},
             {"prefill_all_reduce_bytes", t.prefill_all_reduce_bytes},
             {"statistics_bytes", t.statistics_bytes},
+            {"score_all_reduces", t.score_all_reduces},
+            {"score_all_reduce_bytes", t.score_all_reduce_bytes},
+            {"score_all_reduces_per_token", t.score_all_reduces_per_token},
+            {"score_all_reduce_bytes_per_token", t.score_all_reduce_bytes_per_token},
             {"shared_head_bytes", t.shared_head_bytes},
             {"shared_head_bytes_per_token", t.shared_head_bytes_per_token},
             {"all_reduces_per_token", t.all_reduces_per_token},

@@ -69,7 +69,10 @@ RankPlan plan_rank(const PlanInput& input, int rank);
 // Messages of one request; payload bytes of one rank. Nothing crosses where there is one rank.
 struct TrafficPlan {
     std::int64_t prefill_all_reduces = 0, prefill_all_reduce_bytes = 0;
-    std::int64_t statistics_bytes = 0;  // two doubles a layer and observing policy
+    std::int64_t statistics_bytes = 0;  // two doubles a layer and policy that observes a window
+    // Where scores are means over all heads: one all-reduce a layer that evicts, and one a step while decoding.
+    std::int64_t score_all_reduces = 0, score_all_reduce_bytes = 0;
+    std::int64_t score_all_reduces_per_token = 0, score_all_reduce_bytes_per_token = 0;
     // Among ranks that share a KV head (rank 0's): query heads' scores and the owner's choice, a layer and policy (if
     // all layers were alike); a step's scores while decoding.
     std::int64_t shared_head_bytes = 0, shared_head_bytes_per_token = 0;

@@ -12,9 +12,10 @@ Tensor prefill(const Rank& rank, const Model& model, std::span<const TokenId> pr
     for (int l = 0; l < model.config.n_layers; ++l) {
         // The whole prompt passes through layer l. K and V fill a scratch that the next layer reuses, so only one
         // layer's full cache exists at any time.
-        Observer observer(rank, S, ws);
+        Observer observer(rank, model.config, S, ws);
         LayerKv kv = forward_layer(  // [n_kv, S, d_head]
-            rank, model, l, x, ws, [&](View q, int first) { observer.see(q, first); },
+            rank, model, l, x, ws,
+            [&](View q, const LayerKv& kv, int first) { observer.see(q, kv, first); },
             [&](int tokens) { options.report(l, tokens); });
 
         for (auto& [policy, cascade, cache, seen] : evictions) {
@@ -34,7 +35,7 @@ Tensor prefill(const Rank& rank, const Model& model, std::span<const TokenId> pr
             // Layer l keeps its window and, for each KV head, its kept[l] best older tokens.
             View score = observer.scores(policy, kv);     // [n_kv, S - window]
             View keep = top_k(rank, score, kept[l], ws);  // [n_kv, kept[l]], best first
-            keep_tokens(rank, cache, l, kv, cascade.window(), keep);
+            keep_tokens(rank, cache, l, kv, cascade.window(), keep, observer.running(policy));
         }
         if (!options.go_on(l))
             return {};

@@ -76,7 +76,7 @@ LayerKv forward_layer(const Rank& rank, const Model& model, int l, View x, Works
                                       q, kv.k, kv.v);
                   rank.dev.attention(rank.stream, q, kv.k, kv.v, first, attn.reshaped(q.shape()));
               });
-        on_queries(q, int(first));
+        on_queries(q, kv, int(first));
         if (on_tokens)
             on_tokens(int(first + n));
     }

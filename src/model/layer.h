@@ -16,8 +16,9 @@ struct LayerKv {
     int n_tokens() const { return int(k.dim(1)); }
 };
 
-// Called with each chunk's queries [c, n_q, d_head] (after RoPE) and the position of the first.
-using OnQueries = std::function<void(View q, int first)>;
+// Called with each chunk's queries [c, n_q, d_head] (after RoPE), the layer's keys and values up to the chunk's end, and
+// the position of the first query.
+using OnQueries = std::function<void(View q, const LayerKv& kv, int first)>;
 // Called after each chunk with the number of tokens that have passed.
 using OnTokens = std::function<void(int done)>;
 

@@ -18,6 +18,7 @@ std::vector<Row> table(const ModelConfig& m, const Shard& s, const WorkspaceSize
     const std::int64_t n = std::max(std::min(z.chunk, z.prompt), z.batch);
     const std::int64_t S = z.prompt, d = m.d_head, n_q = s.n_q(), n_kv = s.n_kv(), ff = s.ff.size();
     const std::int64_t seen = z.window > 0 ? S : 0;
+    const std::int64_t summed = z.columns ? S : 0;
     const std::int64_t scored = z.selects ? S : 0;
     const DType f = DType::F32;
     return {
@@ -36,14 +37,16 @@ std::vector<Row> table(const ModelConfig& m, const Shard& s, const WorkspaceSize
         {&W::mean, &B::other, f, {n_q, seen}},
         {&W::variance, &B::other, f, {n_q, seen}},
         {&W::head_scores, &B::other, f, {n_q, seen}},
-        {&W::group_scores, &B::other, f, {s.shares_kv() ? m.group() : 0, seen}},
+        {&W::column_sums, &B::other, f, {n_q, summed}},
+        {&W::running, &B::other, f, {n_kv, summed}},
+        {&W::group_scores, &B::other, f, {s.shares_kv() ? m.group() : 0, std::max(seen, summed)}},
         {&W::scores, &B::other, f, {n_kv, scored}},
         {&W::keep, &B::other, DType::I32, {n_kv, scored}},
         {&W::sums, &B::other, DType::F64, {2}},
         {&W::ids, &B::other, DType::I32, {std::max<std::int64_t>(n, S)}},
         {&W::logits, &B::logits, f, {z.batch, s.vocab.size()}},
         {&W::all_logits, &B::logits, f, {std::int64_t(z.batch) * m.vocab}},
-        {&W::probs, &B::other, f, {n_q, z.window > 0 ? z.decode_rows : 0}},
+        {&W::probs, &B::other, f, {n_q, seen + summed > 0 ? z.decode_rows : 0}},
         {&W::decode_scores, &B::other, f, {n_kv, z.decode_rows}},
     };
 }

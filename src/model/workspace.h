@@ -14,7 +14,8 @@ struct WorkspaceSize {
     int prompt = 1;        // longest prompt, tokens
     int chunk = 1;         // tokens of a prompt that pass through a block at a time
     int batch = 1;         // sequences that decode together
-    int window = 0;        // largest observation window, 0: nothing observes
+    int window = 0;        // largest observation window, 0: no window observes
+    bool columns = false;  // some policy observes all queries: sums of columns are held
     bool selects = false;  // some policy evicts: scores and choices are held
     std::int64_t decode_rows =
         0;  // floats of one query head's probability rows, over all layers and sequences
@@ -41,6 +42,8 @@ struct Workspace {
     Tensor mean;          // [n_q, S]
     Tensor variance;      // [n_q, S]
     Tensor head_scores;   // [n_q, S]
+    Tensor column_sums;   // [n_q, S]
+    Tensor running;       // [n_kv, S]
     Tensor group_scores;  // [query heads of the group, S], where ranks share a KV head
     Tensor scores;        // [n_kv, S]
     Tensor keep;          // I32 [n_kv, S]
@@ -51,7 +54,7 @@ struct Workspace {
     Tensor all_logits;  // [R parts of [batch, vocab/R]]
     // Decoding with eviction.
     Tensor probs;          // [n_q, decode_rows]
-    Tensor decode_scores;  // [n_kv, decode_rows]
+    Tensor decode_scores;  // [n_kv, decode_rows]: scores, or means
 
     Workspace(Backend& dev, const ModelConfig& model, const Shard& shard,
               const WorkspaceSize& size);

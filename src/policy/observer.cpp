@@ -5,7 +5,13 @@
 
 namespace cake {
 
-void Observer::see(View q, int first) {
+Observer::Observer(const Rank& rank, const ModelConfig& model, int n_tokens, Workspace& ws)
+    : rank_(rank), model_heads_(model.n_heads), n_tokens_(n_tokens), ws_(ws) {
+    if (ws_.size.columns)
+        rank_.dev.fill_zero(rank_.stream, ws_.column_sums);
+}
+
+void Observer::see(View q, const LayerKv& kv, int first) {
     const std::int64_t w = std::min(ws_.size.window, n_tokens_);
     const std::int64_t window_begin = n_tokens_ - w;
     const std::int64_t begin = std::max<std::int64_t>(window_begin, first);
@@ -13,6 +19,11 @@ void Observer::see(View q, int first) {
     if (begin < end)
         rank_.dev.copy(rank_.stream, ws_.q_window.view().rows(begin - window_begin, end - begin),
                        q.rows(begin - first, end - begin));
+    if (ws_.size.columns) {
+        auto t = rank_.time(Phase::Observe);
+        rank_.dev.column_sums(rank_.stream, q, kv.k, first,
+                              ws_.column_sums.view().reshaped({q.dim(1), n_tokens_}));
+    }
 }
 
 // Policies of one run share the pass over the keys where they look through the same window.
@@ -45,24 +56,73 @@ std::optional<LayerPreference> Observer::preference(const Policy& policy, const 
 }
 
 View Observer::scores(const Policy& policy, const LayerKv& kv) {
-    const std::int64_t n_q = ws_.q.shape()[1], n_kv = kv.k.dim(0), n = n_tokens_ - policy.window;
+    const std::int64_t n_kv = kv.k.dim(0), n = n_tokens_ - policy.window;
     if (!policy.evicts(n_tokens_))
         return ws_.scores.view().reshaped({n_kv, 0});
-    if (policy.observe == Observe::Nothing) {  // all alike: ties keep the lowest positions
-        View score = ws_.scores.view().reshaped({n_kv, n});
-        rank_.dev.fill_zero(rank_.stream, score);
-        return score;
-    }
-    observe(policy, kv);
-    auto t = rank_.time(Phase::Observe);
-    View per_head = ws_.head_scores.view().reshaped({n_q, n});
     View score = ws_.scores.view().reshaped({n_kv, n});
-    rank_.dev.column_scores(rank_.stream, ws_.mean.view().reshaped({n_q, n}),
-                            ws_.variance.view().reshaped({n_q, n}), policy.score,
-                            float(policy.gamma), policy.pool, per_head);
-    View group = whole_group(per_head);
-    rank_.dev.group_mean(rank_.stream, group, float(group.dim(0) / n_kv), score);
+    if (policy.observe == Observe::Window) {
+        window_scores(policy, kv, score);
+    } else if (policy.observe == Observe::All) {
+        View columns = summed_columns().reshaped({n_kv * n_tokens_});
+        for (std::int64_t g = 0; g < n_kv; ++g)
+            rank_.dev.copy(rank_.stream, score.row(g).reshaped({n}),
+                           columns.rows(g * n_tokens_, n));
+    } else {  // all alike: ties keep the lowest positions
+        rank_.dev.fill_zero(rank_.stream, score);
+    }
     return score;
+}
+
+View Observer::running(const Policy& policy) {
+    return policy.accumulates() ? summed_columns() : View();
+}
+
+void Observer::window_scores(const Policy& policy, const LayerKv& kv, View score) {
+    observe(policy, kv);
+    const Shape shape{ws_.q.shape()[1], score.dim(1)};
+    View per_head = ws_.head_scores.view().reshaped(shape);
+    {
+        auto t = rank_.time(Phase::Observe);
+        rank_.dev.column_scores(rank_.stream, ws_.mean.view().reshaped(shape),
+                                ws_.variance.view().reshaped(shape), policy.score,
+                                float(policy.gamma), policy.pool, per_head);
+    }
+    if (policy.heads == Heads::All)
+        mean_over_all(per_head, score);
+    else
+        mean_over_group(per_head, score);
+}
+
+// Once a layer, whichever policies ask.
+View Observer::summed_columns() {
+    const std::int64_t n_q = ws_.q.shape()[1], n_kv = ws_.running.shape()[0];
+    View running = ws_.running.view().reshaped({n_kv, n_tokens_});
+    if (!summed_)
+        mean_over_group(ws_.column_sums.view().reshaped({n_q, n_tokens_}), running);
+    summed_ = true;
+    return running;
+}
+
+void Observer::mean_over_group(View per_head, View score) {
+    auto t = rank_.time(Phase::Observe);
+    View group = whole_group(per_head);
+    rank_.dev.group_mean(rank_.stream, group, float(group.dim(0) / score.dim(0)), score);
+}
+
+// Every query head lives on exactly one rank, so the sum over ranks of each one's part of the mean is the mean, and all KV
+// heads of all ranks get the same scores.
+void Observer::mean_over_all(View per_head, View score) {
+    View mean = score.row(0);
+    {
+        auto t = rank_.time(Phase::Observe);
+        rank_.dev.group_mean(rank_.stream, per_head, float(model_heads_), mean);
+    }
+    {
+        auto t = rank_.time(Phase::AllReduce);
+        rank_.comm.all_reduce_sum(rank_.stream, mean);
+    }
+    for (std::int64_t g = 1; g < score.dim(0); ++g)
+        rank_.dev.copy(rank_.stream, score.row(g), mean);
 }
 
 // Where ranks share a KV head, the rows of all its query heads, in head order: the sum over the group is then made of

@@ -1,4 +1,4 @@
-// Watches the queries of a layer's last tokens and turns them into what a policy wants to know.
+// Watches a layer's queries, those of the last tokens or all, and turns them into what a policy wants to know.
 #pragma once
 
 #include <optional>
@@ -18,12 +18,11 @@ struct LayerPreference {
 // One per layer. Buffers are the workspace's.
 class Observer {
 public:
-    Observer(const Rank& rank, int n_tokens, Workspace& ws)
-        : rank_(rank), n_tokens_(n_tokens), ws_(ws) {}
+    Observer(const Rank& rank, const ModelConfig& model, int n_tokens, Workspace& ws);
 
-    // A chunk's queries [c, n_q, d_head], the first at position `first`: keeps those of the window, which may straddle
-    // chunks.
-    void see(View q, int first);
+    // A chunk's queries [c, n_q, d_head], the first at position `first`, and the layer's keys so far: keeps the queries of
+    // the window, which may straddle chunks, and adds up the columns of attention where a policy observes all.
+    void see(View q, const LayerKv& kv, int first);
 
     // H and V of this rank's heads, summed over ranks (two doubles), and the preference. Nothing where the policy does
     // not observe, or the prompt has no more tokens than the window.
@@ -32,18 +31,28 @@ public:
     // Scores of the tokens before the window: F32 [n_kv, S - w]; [n_kv, 0] where the prompt stays whole.
     View scores(const Policy& policy, const LayerKv& kv);
 
+    // Where the policy goes on to sum while decoding: of every token what all queries have attended to it, mean over
+    // its KV head's group: F32 [n_kv, S]. Else empty.
+    View running(const Policy& policy);
+
 private:
     bool sees_something(const Policy& policy) const {
         return policy.observe == Observe::Window && n_tokens_ > policy.window;
     }
     void observe(const Policy& policy, const LayerKv& kv);
+    void window_scores(const Policy& policy, const LayerKv& kv, View score);
+    View summed_columns();
+    void mean_over_group(View per_head, View score);
+    void mean_over_all(View per_head, View score);
     View whole_group(View per_head);
 
     Rank rank_;
+    int model_heads_;  // query heads of all ranks
     int n_tokens_;
     Workspace& ws_;
     // Of which (window, dtype of statistics) the workspace now holds the moments.
     std::optional<std::pair<int, DType>> observed_;
+    bool summed_ = false;  // ws.running is this layer's
 };
 
 }  // namespace cake

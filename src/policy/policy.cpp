@@ -43,6 +43,24 @@ const std::vector<Policy>& table() {
          .cache_size = 1024,
          .window = 32,
          .pool = 5},
+        // Zhang et al., NeurIPS 2023 (arXiv 2306.14048): the heavy hitters, by all the attention that a token has had, and
+        // a recent half.
+        {.name = "h2o",
+         .observe = Observe::All,
+         .score = ColumnScore::Mean,
+         .share = Share::Uniform,
+         .decode = DecodeEvict::Position,
+         .cache_size = 1024},
+        // Oren et al. (arXiv 2401.06104): a state of C tokens, from which the one leaves that the newest attends to least,
+        // over all heads of a layer. The newest itself stays.
+        {.name = "tova",
+         .observe = Observe::Window,
+         .score = ColumnScore::Mean,
+         .heads = Heads::All,
+         .share = Share::Uniform,
+         .decode = DecodeEvict::Position,
+         .cache_size = 1024,
+         .window = 1},
     };
     return rows;
 }
@@ -73,35 +91,10 @@ void set(T& cell, const std::optional<U>& value) {
         cell = T(*value);
 }
 
-void check(const Policy& p) {
-    if (p.keeps_everything())
-        return;
-    if (p.observe == Observe::Nothing && p.share == Share::Preference)
-        throw usage_error(
-            "policy.observe is nothing, and shares by preference need to observe: set it to "
-            "window");
-    if (p.observe == Observe::Nothing && (p.sinks < 0 || p.sinks >= p.cache_size))
-        throw usage_error("policy.sinks is {}; it must be less than the cache size of {}", p.sinks,
-                          p.cache_size);
-    if (p.window < 1)
-        throw usage_error("policy.window is {}; at least one token must observe", p.window);
-    if (p.observe == Observe::Window && p.score != ColumnScore::Mean && p.window < 2)
-        throw usage_error("policy.window is {}; a variance needs at least 2", p.window);
-    if (p.observe == Observe::Window && p.cache_size <= p.window)
-        throw usage_error(
-            "policy.cache_size is {}, which the window of {} tokens fills: take a larger cache "
-            "size or a "
-            "smaller window",
-            p.cache_size, p.window);
-    if (p.pool < 1 || p.pool % 2 == 0)
-        throw usage_error("policy.pool is {}; it must be odd and at least 1", p.pool);
-    if (!(p.tau1 > 0) || !(p.tau2 > 0))
-        throw usage_error("policy.tau1 is {}, policy.tau2 {}; both must be above 0", p.tau1,
-                          p.tau2);
-}
-
 // The configuration's words for the cells.
-const Names<Observe> observe_names{{"nothing", Observe::Nothing}, {"window", Observe::Window}};
+const Names<Observe> observe_names{
+    {"nothing", Observe::Nothing}, {"window", Observe::Window}, {"all", Observe::All}};
+const Names<Heads> heads_names{{"group", Heads::Group}, {"all", Heads::All}};
 const Names<ColumnScore> score_names{{"mean", ColumnScore::Mean},
                                      {"variance", ColumnScore::Variance},
                                      {"mean+variance", ColumnScore::MeanPlusVariance},
@@ -123,6 +116,50 @@ std::string word(Enum value, const Names<Enum>& names) {
         ->first;
 }
 
+void check(const Policy& p) {
+    if (p.keeps_everything())
+        return;
+    if (p.observe == Observe::Nothing && p.share == Share::Preference)
+        throw usage_error(
+            "policy.observe is nothing, and shares by preference need to observe: set it to "
+            "window");
+    if (p.observe == Observe::Nothing && (p.sinks < 0 || p.sinks >= p.cache_size))
+        throw usage_error("policy.sinks is {}; it must be less than the cache size of {}", p.sinks,
+                          p.cache_size);
+    if (p.heads == Heads::All && p.observe != Observe::Window)
+        throw usage_error(
+            "policy.heads is all and policy.observe {}: scores are averaged over all heads where "
+            "policy.observe is window",
+            word(p.observe, observe_names));
+    if (p.observe == Observe::All && p.share == Share::Preference)
+        throw usage_error(
+            "policy.observe is all, and shares by preference need a window: set policy.observe to "
+            "window, or policy.share to another word");
+    if (p.observe == Observe::All && p.score != ColumnScore::Mean)
+        throw usage_error(
+            "policy.score is {}; where policy.observe is all, columns are summed: it can be mean",
+            word(p.score, score_names));
+    if (p.observe == Observe::All && p.pool != 1)
+        throw usage_error("policy.pool is {}; where policy.observe is all, it must be 1", p.pool);
+    if (p.observe == Observe::All && p.stats != DType::F32)
+        throw usage_error("policy.stats is model; where policy.observe is all, it must be f32");
+    if (p.window < 1)
+        throw usage_error("policy.window is {}; at least one token must observe", p.window);
+    if (p.observe == Observe::Window && p.score != ColumnScore::Mean && p.window < 2)
+        throw usage_error("policy.window is {}; a variance needs at least 2", p.window);
+    if (p.observe != Observe::Nothing && p.cache_size <= p.window)
+        throw usage_error(
+            "policy.cache_size is {}, which the window of {} tokens fills: take a larger cache "
+            "size or a "
+            "smaller window",
+            p.cache_size, p.window);
+    if (p.pool < 1 || p.pool % 2 == 0)
+        throw usage_error("policy.pool is {}; it must be odd and at least 1", p.pool);
+    if (!(p.tau1 > 0) || !(p.tau2 > 0))
+        throw usage_error("policy.tau1 is {}, policy.tau2 {}; both must be above 0", p.tau1,
+                          p.tau2);
+}
+
 }  // namespace
 
 std::vector<std::string> policy_names() {
@@ -141,6 +178,7 @@ Policy make_policy(const PolicyConfig& c, const ModelConfig& model) {
     Policy p = *row;
     set(p.observe, c.observe, "observe", observe_names);
     set(p.score, c.score, "score", score_names);
+    set(p.heads, c.heads, "heads", heads_names);
     set(p.share, c.share, "share", share_names);
     set(p.rounding, c.rounding, "rounding", rounding_names);
     set(p.decode, c.decode, "decode", decode_names);
@@ -158,8 +196,11 @@ Policy make_policy(const PolicyConfig& c, const ModelConfig& model) {
         p.window = p.cache_size - p.sinks;
         p.tolerant = false;
     }
+    if (p.observe == Observe::All && p.window == 0)
+        p.window = p.cache_size / 2;
     if (p.keeps_everything()) {  // nothing to observe, nothing to evict, whatever the other cells say
         p.observe = Observe::Nothing;
+        p.heads = Heads::Group;
         p.decode = DecodeEvict::None;
         p.window = 0;
         p.cache_size = 0;
@@ -192,6 +233,7 @@ PolicyConfig resolved(const PolicyConfig& config, const Policy& p) {
     c.cascade = p.cascade;
     c.observe = word(p.observe, observe_names);
     c.score = word(p.score, score_names);
+    c.heads = word(p.heads, heads_names);
     c.share = word(p.share, share_names);
     c.rounding = word(p.rounding, rounding_names);
     c.decode = word(p.decode, decode_names);

@@ -11,7 +11,11 @@
 
 namespace cake {
 
-enum class Observe { Nothing, Window };  // which queries look at the prompt
+enum class Observe { Nothing, Window, All };  // which queries look at the prompt
+enum class Heads {
+    Group,
+    All
+};  // whose attention scores a token: a KV head's query heads, or the model's
 // How layers share the budget: all but Preference know their shares before the prompt passes.
 enum class Share { Everything, Uniform, Pyramid, Random, Preference };
 enum class Rounding { Exact, Official };              // policy/share.h
@@ -21,13 +25,15 @@ struct Policy {
     std::string name = "full";
     Observe observe = Observe::Nothing;
     ColumnScore score = ColumnScore::MeanPlusVariance;
+    Heads heads = Heads::Group;
     Share share = Share::Everything;
     Rounding rounding = Rounding::Exact;
     DecodeEvict decode = DecodeEvict::None;
     bool cascade = true;  // cut after every layer, else once after the last
     int cache_size = 0;  // C: tokens per layer and KV head on average, window included; 0: no limit
-    int window = 0;      // w: the last tokens, which observe and are never evicted
-    int pool = 1;        // width of the average pool over positions, odd
+    int window =
+        0;  // w: the last tokens, which observe and are never evicted; in a row that observes all, 0: C / 2
+    int pool = 1;               // width of the average pool over positions, odd
     double tau1 = 1, tau2 = 1;  // preference = H^(1/tau1) * V^(1/tau2)
     double gamma = 0;           // weight of the variance in a token's score
     DType stats = DType::F32;   // probabilities are rounded to this before the statistics
@@ -39,6 +45,8 @@ struct Policy {
     bool keeps_everything() const { return share == Share::Everything; }
     int longest_whole() const { return cache_size + (tolerant ? window : 0); }
     bool evicts(int n_tokens) const { return !keeps_everything() && n_tokens > longest_whole(); }
+    // While decoding, each slot keeps a running sum of the attention it gets.
+    bool accumulates() const { return observe == Observe::All && decode != DecodeEvict::None; }
     int prefix_budget() const { return cache_size - window; }  // C - w
 };
 

@@ -18,6 +18,13 @@ Policy cake_policy() {
     return make_policy(c, {});
 }
 
+Policy row(const std::string& name) {
+    PolicyConfig c;
+    c.name = name;
+    c.cache_size = 48;
+    return make_policy(c, {});
+}
+
 std::vector<TokenId> prompt_of(int tokens) {
     std::vector<TokenId> prompt = Golden("tiny-llama").prompt("p300");
     prompt.resize(std::size_t(tokens));
@@ -89,7 +96,7 @@ std::vector<std::vector<TokenId>> decode_together(int ranks, const std::vector<i
 
 TEST(DecodeBatch, GivesEachSequenceTheTokensThatItHasAlone) {
     const std::vector<int> lengths{300, 40, 120};
-    for (const Policy& policy : {cake_policy(), full_policy()})
+    for (const Policy& policy : {cake_policy(), full_policy(), row("h2o"), row("tova")})
         for (int ranks : {1, 2, 5}) {
             const auto together = decode_together(ranks, lengths, policy);
             for (std::size_t i = 0; i < lengths.size(); ++i) {

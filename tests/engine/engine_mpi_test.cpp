@@ -53,5 +53,27 @@ TEST(EngineMpi, KeepsTheSameTokensAsTheOfficialCode) {
     }
 }
 
+// The policies that have no captures, served by one prefill: on these processes as on one rank.
+TEST(EngineMpi, KeepsTheSameTokensAsOneRankUnderH2oAndTova) {
+    const Golden golden("tiny-llama");
+    RunSettings s;
+    s.model = golden.model_path();
+    s.prompt = golden.prompt("p300");
+    s.new_tokens = 20;
+    for (const std::string name : {"h2o", "tova"}) {
+        PolicyConfig c;
+        c.name = name;
+        c.cache_size = 64;
+        s.policies.push_back(make_policy(c, {}));
+    }
+    const auto self = make_self_communicator();
+    const auto many = run_model(test_world().comm(), s), one = run_model(*self, s);
+    for (std::size_t i = 0; i < one.size(); ++i) {
+        EXPECT_EQ(many[i].tokens, one[i].tokens);
+        EXPECT_EQ(many[i].prefill, one[i].prefill);
+        EXPECT_EQ(many[i].final, one[i].final);
+    }
+}
+
 }  // namespace
 }  // namespace cake::test

@@ -142,6 +142,46 @@ TEST_P(Policies, AnAblationIsAConfiguration) {
     EXPECT_NE(random.kept, out.kept);
 }
 
+// Any scores can be means over all heads, with any shares: then all KV heads of all ranks hold the same tokens.
+TEST_P(Policies, ScoresOverAllHeadsKeepTheSameTokensInEachHead) {
+    PolicyConfig c;
+    c.cache_size = C;
+    c.window = w;
+    c.heads = "all";
+    for (const std::string share : {"preference", "pyramid", "random"}) {
+        c.share = share;
+        const RunOutcome out = run(make_policy(c, {}), GetParam());
+        EXPECT_EQ(std::accumulate(out.kept.begin(), out.kept.end(), 0), C * L) << share;
+        for (const Positions& all : {out.prefill, out.final})
+            for (const auto& layer : all)
+                for (const auto& head : layer)
+                    EXPECT_EQ(head, layer[0]) << share;
+    }
+    for (const std::string name : {"tova", "h2o"}) {
+        c = {};
+        c.name = name;
+        c.cache_size = C;
+        c.share = "pyramid";
+        const RunOutcome out = run(make_policy(c, {}), GetParam());
+        EXPECT_EQ(std::accumulate(out.kept.begin(), out.kept.end(), 0), C * L) << name;
+        EXPECT_GT(out.kept[0], out.kept[4]);
+    }
+}
+
+// Sums go on while decoding only where something is evicted by them.
+TEST_P(Policies, H2oThatDoesNotEvictWhileDecodingKeepsNoRunningSums) {
+    PolicyConfig c;
+    c.name = "h2o";
+    c.cache_size = C;
+    const RunOutcome with = run(make_policy(c, {}), GetParam());
+    c.decode = "none";
+    const RunOutcome without = run(make_policy(c, {}), GetParam());
+    EXPECT_EQ(without.prefill, with.prefill);
+    for (const auto& layer : without.final)
+        for (const auto& head : layer)
+            EXPECT_EQ(head.size(), std::size_t(C + 11));
+}
+
 INSTANTIATE_TEST_SUITE_P(Ranks, Policies, testing::Values(1, 2, 3, 5, 8));
 
 }  // namespace

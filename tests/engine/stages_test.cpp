@@ -43,9 +43,10 @@ TEST_P(Stages, ScoresAndBudgetsAreThoseOfTheOfficialCode) {
     std::size_t at = 0;
     const std::size_t L = std::size_t(plan.model.n_layers);
     for (std::size_t l = 0; l < L; ++l) {
-        Observer observer(rank, plan.prompt, ws);
-        const LayerKv kv = forward_layer(rank, model, int(l), x, ws,
-                                         [&](View q, int first) { observer.see(q, first); });
+        Observer observer(rank, plan.model, plan.prompt, ws);
+        const LayerKv kv = forward_layer(
+            rank, model, int(l), x, ws,
+            [&](View q, const LayerKv& kv, int first) { observer.see(q, kv, first); });
         for (std::size_t i = 0; i < runs.size(); ++i) {
             const Capture capture = golden.capture(runs[i]["file"]);
             cascades[i].add(observer.preference(plan.policies[i], kv)->preference);

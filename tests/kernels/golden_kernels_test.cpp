@@ -151,7 +151,7 @@ public:
             for (const auto& head : kept[std::size_t(l)])
                 keep.insert(keep.end(), head.begin(), head.begin() + b);
             const Tensor keep_dev = upload(dev, keep, {n_kv_, b});
-            dev.store_tokens({}, k, k, prompt_ - window_, window_, keep_dev, cache_.list(l, 0));
+            dev.store_tokens({}, k, k, prompt_ - window_, window_, keep_dev, {}, cache_.list(l, 0));
             dev.order_slots({}, cache_.list(l, 0), lengths_[std::size_t(l)], window_,
                             DecodeOrder::Official);
         }

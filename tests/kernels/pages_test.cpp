@@ -27,7 +27,7 @@ protected:
         const Shape shape{layout.n_kv, std::int64_t(keep.size()) / layout.n_kv};
         const Tensor kept =
             keep.empty() ? dev().tensor(DType::I32, shape) : upload(dev(), keep, shape);
-        dev().store_tokens(stream, k, v, first, count, kept, cache.list(0, 0));
+        dev().store_tokens(stream, k, v, first, count, kept, {}, cache.list(0, 0));
         cache.pull();
     }
 };
@@ -89,6 +89,27 @@ TEST_P(Pages, ListSlotsByAscendingPosition) {
     EXPECT_THAT(cache.order(0, 0, 0), ElementsAre(4, 2, 3, 0, 1, 5, 6, 7, 8, 9, 10, 11));
     EXPECT_THAT(cache.order(0, 0, 1), ElementsAre(3, 2, 4, 0, 1, 5, 6, 7, 8, 9, 10, 11));
     EXPECT_THAT(cache.listed_positions(0, 0, 1, 5), ElementsAre(0, 12, 17, 18, 19));
+}
+
+TEST_P(Pages, TakeTheRunningSumsOfWhatTheyHoldAlong) {
+    const PageLayout layout{
+        .n_kv = 2, .page_tokens = 4, .d_head = 8, .dtype = DType::BF16, .running = true};
+    PageLayout without = layout;
+    without.running = false;
+    EXPECT_GE(layout.bytes(), without.bytes() + 2 * 4 * sizeof(float));
+    PagedCache cache(dev(), layout, 1, 1, 2);
+    const Scratch from = scratch(layout, 20);
+    const Tensor k = upload(dev(), from.k, {2, 20, 8}, layout.dtype);
+    const Tensor v = upload(dev(), from.v, {2, 20, 8}, layout.dtype);
+    const Tensor keep = upload(dev(), std::vector<std::int32_t>{3, 9, 1, 12, 0, 17}, Shape{2, 3});
+    const std::vector<float> sums = random_values(2 * 20, 3);
+    dev().store_tokens(stream, k, v, 18, 2, keep, upload(dev(), sums, {2, 20}), cache.list(0, 0));
+    cache.pull();
+    for (int g = 0; g < 2; ++g)
+        for (int slot = 0; slot < 5; ++slot) {
+            const int token = cache.pages(0, 0).position(g, slot);
+            EXPECT_EQ(cache.pages(0, 0).running(g, slot), sums[std::size_t(g * 20 + token)]);
+        }
 }
 
 TEST_P(Pages, ListSlotsAsTheOfficialCacheOrdersThem) {

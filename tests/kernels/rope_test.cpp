@@ -1,5 +1,6 @@
 #include "support/backends.h"
 #include "support/near.h"
+#include "support/paged_cache.h"
 #include "support/reference_block.h"
 
 namespace cake {
@@ -179,6 +180,29 @@ TEST_P(Rope, AppendsTheNewestTokenToTheSlotThatItsOrderListNames) {
             }
         }
     }
+}
+
+TEST_P(Rope, StartsTheNewestTokensRunningSumAtNothing) {
+    constexpr int d_head = 16;
+    const PageLayout layout{kKvHeads, 4, d_head, DType::F32, true};
+    test::PagedCache cache(dev(), layout, 1, 1, 1);
+    for (int h = 0; h < kKvHeads; ++h)
+        for (int slot = 0; slot < 4; ++slot) {
+            cache.pages(0, 0).order(h, slot) = 3 - slot;
+            cache.pages(0, 0).running(h, slot) = 5;
+        }
+    cache.push();
+    cache.set_lengths({2});
+    cache.set_positions({9});
+    const std::int64_t row = row_elements(d_head);
+    const Tensor q = dev().tensor(activations(), {1, kQueryHeads, d_head});
+    dev().rope_append(stream,
+                      upload(dev(), random_values(row, 1, activations()), {1, row}, activations()),
+                      upload(dev(), frequencies(d_head), {d_head / 2}), 1.0f, 0, cache.batch(), q);
+    cache.pull();
+    for (int h = 0; h < kKvHeads; ++h)
+        for (int slot = 0; slot < 4; ++slot)
+            EXPECT_EQ(cache.pages(0, 0).running(h, slot), slot == 2 ? 0.0f : 5.0f);
 }
 
 }  // namespace

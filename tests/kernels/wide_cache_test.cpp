@@ -59,6 +59,37 @@ TEST_P(CacheKernelsOf, TakeTheMomentsOfTheWindow) {
     EXPECT_THAT(std::vector({entropy, variance_sum}), NearTo({want.H, want.V}, {.rel = 1e-5}));
 }
 
+TEST_P(CacheKernelsOf, AddUpTheColumnsOfAttention) {
+    constexpr int group = 3, d = 24, S = 133;
+    const std::vector<float> q = random_values(S * group * d, 1), k = random_values(S * d, 2);
+    const CacheKernels& kernels = *GetParam();
+    const CausalHeads heads{.q = q.data(),
+                            .k = k.data(),
+                            .dtype = DType::F32,
+                            .first = 0,
+                            .n = S,
+                            .n_q = group,
+                            .group = group,
+                            .d_head = d};
+    std::vector<float> scratch(std::size_t(kernels.column_scratch(d))), max(group * S),
+        inverse(group * S), sums(group * S);
+    std::vector<double> sum(group * S);
+    kernels.row_sums(heads, 0, 50, scratch.data(), max.data(), sum.data());
+    kernels.row_sums(heads, 50, S, scratch.data(), max.data(), sum.data());
+    for (std::size_t i = 0; i < sum.size(); ++i)
+        inverse[i] = float(1 / sum[i]);
+    const int border = 2 * kernels.column_block;
+    kernels.column_sums(heads, max.data(), inverse.data(), border, S, scratch.data(), sums.data(),
+                        S);
+    kernels.column_sums(heads, max.data(), inverse.data(), 0, border, scratch.data(), sums.data(),
+                        S);
+    const auto want = reference::column_sums(q, k, S, group, 1, d);
+    for (std::size_t h = 0; h < group; ++h)
+        EXPECT_THAT(std::vector<float>(sums.begin() + std::ptrdiff_t(h * S),
+                                       sums.begin() + std::ptrdiff_t((h + 1) * S)),
+                    NearTo(want[h], {.abs = 1e-12, .rel = 4e-5}));
+}
+
 TEST_P(CacheKernelsOf, AttendToRunsOfSlots) {
     constexpr int group = 7, d = 40;
     const std::vector<float> q = random_values(group * d, 1),

@@ -60,7 +60,9 @@ TEST(Policy, SaysWhatIsWrongWithACell) {
     c.name = "kake";
     EXPECT_THAT(
         message(c),
-        HasSubstr("policy kake is unknown; there are: full, cake, streaming, snapkv, pyramidkv"));
+        HasSubstr(
+            "policy kake is unknown; there are: full, cake, streaming, snapkv, pyramidkv, h2o, "
+            "tova"));
     c = {};
     c.cache_size = 32;
     EXPECT_THAT(message(c),
@@ -108,6 +110,80 @@ TEST(Policy, StreamingKeepsSinksAndTheLatest) {
     c.rounding.reset();
     c.share = "preference";
     EXPECT_THAT(message(c), HasSubstr("shares by preference need to observe"));
+}
+
+TEST(Policy, H2oSumsAllAttentionAndProtectsARecentHalf) {
+    PolicyConfig c;
+    c.name = "h2o";
+    Policy p = make_policy(c, {});
+    EXPECT_EQ(p.observe, Observe::All);
+    EXPECT_EQ(p.score, ColumnScore::Mean);
+    EXPECT_EQ(p.heads, Heads::Group);
+    EXPECT_EQ(p.share, Share::Uniform);
+    EXPECT_EQ(p.decode, DecodeEvict::Position);
+    EXPECT_EQ(p.cache_size, 1024);
+    EXPECT_EQ(p.window, 512);
+    EXPECT_TRUE(p.accumulates());
+    c.cache_size = 101;
+    EXPECT_EQ(make_policy(c, {}).window, 50);
+    c.window = 7;
+    EXPECT_EQ(make_policy(c, {}).window, 7);
+    c.window = 101;
+    EXPECT_THAT(message(c),
+                HasSubstr("policy.cache_size is 101, which the window of 101 tokens fills"));
+    c.window.reset();
+    c.decode = "none";
+    EXPECT_FALSE(make_policy(c, {}).accumulates()) << "nothing asks for sums any more";
+    c.share = "preference";
+    EXPECT_THAT(message(c), HasSubstr("policy.observe is all, and shares by preference need a "
+                                      "window"));
+    c.share = "pyramid";
+    EXPECT_EQ(message(c), "accepted");
+    c.pool = 5;
+    EXPECT_THAT(message(c),
+                HasSubstr("policy.pool is 5; where policy.observe is all, it must be 1"));
+    c.pool.reset();
+    c.score = "mean+variance";
+    EXPECT_THAT(message(c),
+                HasSubstr("policy.score is mean+variance; where policy.observe is all"));
+    c.score.reset();
+    c.heads = "all";
+    EXPECT_THAT(message(c), HasSubstr("policy.heads is all and policy.observe all"));
+    c.heads.reset();
+    c.stats = "model";
+    ModelConfig narrow;
+    narrow.dtype = DType::BF16;
+    EXPECT_THROW(make_policy(c, narrow), Error);
+    EXPECT_EQ(message(c), "accepted") << "an f32 model: the same";
+}
+
+TEST(Policy, TovaScoresByTheLastQueryOverAllHeads) {
+    PolicyConfig c;
+    c.name = "tova";
+    const Policy p = make_policy(c, {});
+    EXPECT_EQ(p.observe, Observe::Window);
+    EXPECT_EQ(p.window, 1);
+    EXPECT_EQ(p.score, ColumnScore::Mean);
+    EXPECT_EQ(p.pool, 1);
+    EXPECT_EQ(p.heads, Heads::All);
+    EXPECT_EQ(p.share, Share::Uniform);
+    EXPECT_EQ(p.decode, DecodeEvict::Position);
+    EXPECT_EQ(p.cache_size, 1024);
+    for (const std::string share : {"pyramid", "random", "preference"}) {
+        c.share = share;
+        EXPECT_EQ(message(c), "accepted") << share;
+    }
+    c.observe = "nothing";
+    c.window.reset();
+    c.share = "uniform";
+    EXPECT_THAT(message(c), HasSubstr("policy.heads is all and policy.observe nothing"));
+    c = {};
+    c.heads = "some";
+    EXPECT_THAT(message(c), HasSubstr("policy.heads is some; it can be group, all"));
+    c.heads = "all";
+    EXPECT_EQ(make_policy(c, {}).heads, Heads::All) << "cake's scores over all heads";
+    c.name = "full";
+    EXPECT_EQ(make_policy(c, {}).heads, Heads::Group) << "nothing is scored";
 }
 
 TEST(Policy, OnlyCakeLeavesAPromptWholeThatExceedsTheCacheByAWindow) {

@@ -50,6 +50,22 @@ inline std::vector<Rows> window_attention(std::span<const float> q, std::span<co
     return A;
 }
 
+// Sum over i of A[h, i, j], the causal attention of all S queries, for each query head h and key j: [n_q][S].
+// q: [S, n_q, d]; k: [n_kv, capacity, d].
+inline Rows column_sums(std::span<const float> q, std::span<const float> k, std::size_t S,
+                        std::size_t n_q, std::size_t n_kv, std::size_t d) {
+    const std::size_t capacity = k.size() / (n_kv * d);
+    Rows sums(n_q, Row(S));
+    for (std::size_t h = 0; h < n_q; ++h)
+        for (std::size_t i = 0; i < S; ++i) {
+            const float* keys = k.data() + h / (n_q / n_kv) * capacity * d;
+            const Row a = attention_row(q.data() + (i * n_q + h) * d, keys, i + 1, d);
+            for (std::size_t j = 0; j <= i; ++j)
+                sums[h][j] += a[j];
+        }
+    return sums;
+}
+
 struct Moments {
     Rows mean, variance;  // [n_q][S - w]: Mean_i and unbiased Var_i of A[h, i, n]
     double H = 0;         // - sum over h, i, n < S - w of A ln(A + 1e-10)
