@@ -2,7 +2,7 @@
 // own, which read narrow weights as they lie; many rows (prefill) are bound by arithmetic and go to
 // oneDNN, narrow weights widened panel by panel.
 //
-// Up to kFewRows rows, a row of the result is the same bit for bit however many rows there are.
+// Up to 32 rows (64 with narrow weights), a row of the result is the same bit for bit however many rows there are.
 // Above, oneDNN chooses its blocking by shape, so that results of different row counts may differ
 // in the last bits.
 #include <algorithm>
@@ -15,7 +15,9 @@ namespace cake {
 
 namespace {
 
-constexpr std::int64_t kFewRows = 16;
+// Where oneDNN gets ahead. Our kernels take so many rows at a time.
+constexpr std::int64_t few_rows(DType weights) { return weights == DType::F32 ? 32 : 64; }
+constexpr std::int64_t kRowsAtOnce = 16;
 
 // A panel of widened weights should still lie in L2 when it is multiplied, and fill oneDNN's tiles.
 constexpr std::int64_t kPanelBytes = 1 << 20;
@@ -81,11 +83,20 @@ void CpuBackend::linear(Stream, View x, const LinearWeights& w, View out) {
     if (n == 0)
         return;
 
-    if (n <= kFewRows) {
-        const FewRowsLinear task{from, w.weight.data(), bias, to, n, in, n_out, dtype};
+    if (n <= few_rows(dtype)) {
         const std::int64_t grain = std::clamp<std::int64_t>(n_out / (8 * threads_) / 4 * 4, 4, 256);
         parallel_pieces(threads_, n_out, grain, [&](std::int64_t begin, std::int64_t end) {
-            wide_kernels().few_rows_linear(task, begin, end);
+            for (std::int64_t r = 0; r < n; r += kRowsAtOnce) {
+                const FewRowsLinear task{from + r * in,
+                                         w.weight.data(),
+                                         bias,
+                                         to + r * n_out,
+                                         std::min(kRowsAtOnce, n - r),
+                                         in,
+                                         n_out,
+                                         dtype};
+                wide_kernels().few_rows_linear(task, begin, end);
+            }
         });
         return;
     }

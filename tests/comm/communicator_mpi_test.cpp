@@ -6,6 +6,7 @@
 
 #include "base/log.h"
 #include "comm/communicator_cases.h"
+#include "comm/mailbox.h"
 #include "comm/mpi.h"
 #include "comm/mpi_check.h"
 #include "mpi_main.h"
@@ -102,6 +103,28 @@ TEST(World, SpeaksOnAfterAFailureThatItAgreedOn) {
     EXPECT_NE(outcome([] { throw 42; }).first, "");
     EXPECT_EQ(outcome([] {}).first, "");
     adds_messages_of_any_length(test_world().comm());
+}
+
+// Rank 0 answers each rank's messages, short and long, while it does something else too.
+TEST(Mailbox, CarriesMessagesBetweenTwoRanks) {
+    Mailbox mailbox;
+    World& world = test_world();
+    constexpr std::size_t kLong = 3 << 20;
+    if (world.rank() == 0) {
+        for (int left = 2 * (world.size() - 1); left > 0; --left) {
+            const Mailbox::Message message = mailbox.wait();
+            mailbox.send(message.from, message.bytes + std::to_string(message.from));
+        }
+        EXPECT_FALSE(mailbox.poll());
+    } else {
+        for (const std::string& text : {std::string("a"), std::string(kLong, 'b')}) {
+            mailbox.send(0, text);
+            const Mailbox::Message answer = mailbox.wait();
+            EXPECT_EQ(answer.from, 0);
+            EXPECT_EQ(answer.bytes, text + std::to_string(world.rank()));
+        }
+    }
+    world.comm().barrier();
 }
 
 }  // namespace

@@ -50,11 +50,11 @@ TEST_P(Linear, AgreesWithTheReferenceForF32AndBf16Weights) {
 
 TEST_P(Linear, GivesARowTheSameBitsAloneAndInABatchOfDecoding) {
     constexpr std::int64_t in = 203, n_out = 77;
-    const auto x = random_values(16 * in, 1, activations());
+    const auto x = random_values(32 * in, 1, activations());
     for (const DType dtype : {DType::F32, DType::BF16}) {
         const auto weight = random_values(n_out * in, 2, dtype);
-        const auto all = run(x, weight, {}, 16, in, n_out, dtype);
-        for (const std::int64_t n : {1, 2, 3, 7, 8}) {
+        const auto all = run(x, weight, {}, 32, in, n_out, dtype);
+        for (const std::int64_t n : {1, 2, 3, 7, 8, 16, 17, 25}) {
             const std::int64_t skipped = 5;
             const auto some = run(std::span(x).subspan(skipped * in, std::size_t(n * in)), weight,
                                   {}, n, in, n_out, dtype);
