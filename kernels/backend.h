@@ -24,6 +24,12 @@ struct DeviceInfo {
     int threads = 0;  // CPU threads this backend computes with
 };
 
+// What the device reaches at best, measured: what figures are held against.
+struct Ceilings {
+    double read_gb_s = 0;     // 1e9 bytes a second, of memory far larger than any cache
+    double gemm_tflop_s = 0;  // F32 activations; 2048 x 2048 x 2048
+};
+
 // A linear layer's parameters: weight [out, in] F32 or BF16; bias F32 [out], or empty.
 struct LinearWeights {
     View weight;
@@ -38,6 +44,8 @@ public:
     virtual ~Backend() = default;
     virtual std::string name() const = 0;  // "cpu", "cuda"
     virtual DeviceInfo info() const = 0;
+    // Takes a second or two, and 300 MiB.
+    virtual Ceilings ceilings() = 0;
 
     // ---- memory -------------------------------------------------------------------------------------------------
     // Not initialised, aligned to 64 bytes or better. Throws Error with the size where there is not enough.
@@ -68,6 +76,10 @@ public:
 
     // x += delta.  Same shape.
     virtual void add(Stream s, View x, View delta) = 0;
+
+    // Up to so many rows the linear layer's row independence holds to the bit; above, to rounding. Decoding does not pass
+    // more at a time.
+    virtual std::int64_t exact_rows() const = 0;
 
     // out = x weight^T + bias.  x: [n, in]; out: [n, out].
     virtual void linear(Stream s, View x, const LinearWeights& w, View out) = 0;

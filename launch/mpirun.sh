@@ -32,4 +32,15 @@ options=(-n "$ranks")
 # A rank's stderr is a pipe to mpirun; only here is it known that a person looks.
 [[ -t 2 ]] && options+=(-x CAKE_PROGRESS=1)
 
-exec mpirun "${options[@]}" "$program" "$@"
+# mpirun answers SIGTERM by ending its ranks within a second or two; SIGUSR1 it passes on, and cake takes both for the
+# wish to end in good order.
+mpirun "${options[@]}" "$program" "$@" <&0 &
+child=$!
+pass_on() { interrupted=1; kill "-$1" "$child" 2>/dev/null || true; }
+trap 'pass_on USR1' TERM USR1
+trap 'pass_on INT' INT
+while :; do
+    interrupted=0 status=0
+    wait "$child" || status=$?
+    (( interrupted )) || exit "$status"
+done

@@ -16,6 +16,9 @@ public:
     std::string name() const override { return "cpu"; }
     DeviceInfo info() const override;
 
+    // ceilings.cpp
+    Ceilings ceilings() override;
+
     // memory.cpp
     Buffer allocate(std::size_t bytes, Place place) override;
     void copy(Stream s, View to, View from) override;
@@ -32,6 +35,7 @@ public:
     void silu_mul(Stream s, View gate_up, View out) override;
 
     // linear.cpp
+    std::int64_t exact_rows() const override;
     void linear(Stream s, View x, const LinearWeights& w, View out) override;
 
     // rope.cpp

@@ -16,7 +16,8 @@ namespace cake {
 namespace {
 
 // Where oneDNN gets ahead. Our kernels take so many rows at a time.
-constexpr std::int64_t few_rows(DType weights) { return weights == DType::F32 ? 32 : 64; }
+constexpr std::int64_t kFewRows = 32;
+constexpr std::int64_t few_rows(DType weights) { return weights == DType::F32 ? kFewRows : 64; }
 constexpr std::int64_t kRowsAtOnce = 16;
 
 // A panel of widened weights should still lie in L2 when it is multiplied, and fill oneDNN's tiles.
@@ -67,6 +68,8 @@ void CpuBackend::Dnnl::matmul(const float* x, const float* weight, const float* 
     found->second.execute(stream, args);
     stream.wait();
 }
+
+std::int64_t CpuBackend::exact_rows() const { return kFewRows; }
 
 void CpuBackend::linear(Stream, View x, const LinearWeights& w, View out) {
     const std::int64_t n = x.dim(0), in = w.weight.dim(1), n_out = w.weight.dim(0);

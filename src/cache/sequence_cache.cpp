@@ -84,6 +84,20 @@ std::vector<std::vector<std::int32_t>> SequenceCache::positions(Backend& dev, St
     return out;
 }
 
+SequenceCache SequenceCache::copy(Backend& dev, Stream s) const {
+    SequenceCache out(*pool_, n_layers());
+    for (std::size_t l = 0; l < layers_.size(); ++l) {
+        Layer& to = out.layers_[l];
+        to.length = layers_[l].length;
+        to.window = layers_[l].window;
+        for (std::int32_t page : layers_[l].pages) {
+            to.pages.push_back(pool_->allocate());
+            dev.copy(s, pool_->slab().row(to.pages.back()), pool_->slab().row(page));
+        }
+    }
+    return out;
+}
+
 void SequenceCache::clear() {
     for (Layer& layer : layers_) {
         for (std::int32_t page : layer.pages)

@@ -48,6 +48,9 @@ public:
     // Positions held by a layer, ascending, for each KV head of this rank: [n_kv][length].
     std::vector<std::vector<std::int32_t>> positions(Backend& dev, Stream s, int layer) const;
 
+    // The same pages' content in pages of its own.
+    SequenceCache copy(Backend& dev, Stream s) const;
+
     void clear();
 
 private:

@@ -1,20 +1,15 @@
-// `cake batch`: many prompts from a file of jobs, answers to a file of results, by one or several replicas of the model.
+// `cake batch`: many prompts from a file of jobs, answers to a file of results, by one or several replicas of the
+// model.
+#include <algorithm>
 #include <filesystem>
-#include <optional>
-#include <unordered_map>
 
 #include <spdlog/spdlog.h>
 
 #include "base/hash.h"
-#include "base/stop_signals.h"
-#include "cli/job_server.h"
+#include "cli/batch_serve.h"
 #include "cli/options.h"
 #include "cli/prompt.h"
-#include "cli/session.h"
-#include "cli/text_stream.h"
 #include "engine/report.h"
-#include "engine/request_report.h"
-#include "engine/scheduler.h"
 
 namespace cake {
 namespace {
@@ -24,6 +19,19 @@ using nlohmann::json;
 struct BatchOptions {
     std::string input, output;
     bool append_anyway = false, layers = false;
+
+    void add_to(CLI::App& app) {
+        app.add_option("--input", input, "jobs, a JSON object a line; - is standard input")
+            ->type_name("FILE")
+            ->required();
+        app.add_option("--output", output,
+                       "results, a JSON object a line; jobs that have one are passed over; - is "
+                       "standard output")
+            ->type_name("FILE")
+            ->required();
+        app.add_flag("--append-anyway", append_anyway, "also to results of another configuration");
+        app.add_flag("--layers", layers, "what each layer kept, in each result");
+    }
 };
 
 // All that decides what an answer is: results of two digests do not belong into one file.
@@ -36,73 +44,49 @@ std::string config_digest(RunConfig config, const PlanInput& plan) {
     return hex64(fnv1a(decisive.dump()));
 }
 
-// What a replica's ranks do with requests; `port` is the leader's.
-Feed feed_of(Engine& engine, JobPort& port, const std::optional<Tokenizer>& tokenizer,
-             const StopSignals& signals, std::unordered_map<std::string, TextStream>& texts) {
-    Feed feed;
-    feed.next = [&]() -> std::optional<Request> {
-        auto job = port.take();
-        if (!job)
-            return {};
-        texts.try_emplace(job->request.id, tokenizer, job->stop, nullptr);
-        job->request.end_of_sequence = port.end_of_sequence;
-        return std::move(job->request);
-    };
-    feed.on_token = [&](const Request& request, TokenId id) {
-        port.token();
-        return texts.at(request.id).take(id);
-    };
-    feed.done = [&](const Request& request, const Generation& generation) {
-        const bool leads = engine.comm().rank() == 0;
-        const std::string text = leads && tokenizer ? texts.at(request.id).finish() : std::string();
-        json result = request_json(engine, request, generation, text);
-        if (!leads)
-            return;
-        if (generation.layers.empty())
-            result.erase("layers");
-        texts.erase(request.id);
-        port.finish(result, generation.timings.inter_token_ms);
-    };
-    feed.stopped = [&] { return signals.came(); };
-    return feed;
+// The plan for the jobs that can be done; those whose prompts this host has no memory for are refused.
+void plan_jobs(std::vector<BatchJob>& jobs, PlanInput& plan, Backend& dev, const World& world) {
+    std::vector<int> lengths;
+    for (const BatchJob& job : jobs)
+        if (job.error.empty())
+            lengths.push_back(int(job.request.prompt.size()));
+    std::sort(lengths.begin(), lengths.end());
+    const auto too_long = std::partition_point(lengths.begin(), lengths.end(), [&](int length) {
+        plan.prompt = length;
+        return fits_without_pool(plan, dev, world);
+    });
+    if (too_long == lengths.begin() &&
+        !lengths.empty())  // not even the shortest: that is no job's fault
+        plan.prompt = lengths.front(), check_memory(plan, dev, world);
+    else if (too_long != lengths.end())
+        refuse_long(jobs, *std::prev(too_long));
 }
 
-// Every job has a result, or cannot have one.
-ExitCode nothing_to_do(std::vector<BatchJob> jobs, std::optional<ResultWriter>& results,
-                       const std::string& policy) {
-    if (!results)
-        return ExitCode::Done;
-    const std::size_t before = results->n_done();
-    JobServer server(std::move(jobs), *results, policy, false, true);
-    server.take();
-    spdlog::info("no job is left to do: {} have results, {} cannot be done", before,
-                 server.summary().failed());
-    return server.summary().failed() > 0 ? ExitCode::SomeFailed : ExitCode::Done;
+// What is left to say where no job can be done, and no model was loaded.
+json report_of_nothing(const RunConfig& config, const PlanInput& plan, const JobServer& server) {
+    json report{{"schema", "cake.report/1"},
+                {"version", CAKE_VERSION},
+                {"command", "batch"},
+                {"config", to_json(resolved_config(config, plan))},
+                {"requests", server.kept()}};
+    for (const char* key : {"model", "machine", "memory", "time", "traffic", "roofline"})
+        report[key] = nullptr;
+    return report;
 }
 
 }  // namespace
 
 ExitCode run_batch(CommandContext& context) {
+    const StopSignals signals;
     CLI::App app("Many prompts from a file of jobs; goes on where it stopped.", "cake batch");
     ModelOptions options(app);
     BatchOptions batch;
-    app.add_option("--input", batch.input, "jobs, a JSON object a line; - is standard input")
-        ->type_name("FILE")
-        ->required();
-    app.add_option("--output", batch.output,
-                   "results, a JSON object a line; jobs that have one are passed over; - is "
-                   "standard output")
-        ->type_name("FILE")
-        ->required();
-    app.add_flag("--append-anyway", batch.append_anyway,
-                 "also to results of another configuration");
-    app.add_flag("--layers", batch.layers, "what each layer kept, in each result");
+    batch.add_to(app);
     if (const auto over = parse_arguments(context, app))
         return *over;
     const RunConfig config = options.resolve(context);
     World& world = context.world;
     const bool first = world.rank() == 0;
-    const StopSignals signals;
 
     context.phase = "jobs";
     std::unique_ptr<Backend> dev;
@@ -110,91 +94,76 @@ ExitCode run_batch(CommandContext& context) {
     std::optional<ResultWriter> results;
     std::vector<BatchJob> jobs;
     PlanInput plan;
+    BatchLimits limits;
     world.agree([&] {
         check_supported(config);
         const int ranks = replica_ranks(config, world.size());
         const ModelConfig model = read_model(config);
         dev = make_backend(config, world);
         plan = plan_input(config, model, ranks, 1, 1);
+        plan.shorter = true;
         shard_of(model, ranks, world.rank() % ranks);
         if (first) {
             check_writable(options.report());
             results.emplace(batch.output, config_digest(config, plan), batch.append_anyway);
             jobs = read_jobs(batch.input, config, model, *results, tokenizer);
+            plan_jobs(jobs, plan, *dev, world);
+            limits = limits_of(jobs);
         } else if (world.rank() % ranks == 0) {
             tokenizer = tokenizer_or_none(config.model.path);
         }
     });
-    BatchLimits limits = limits_of(jobs);
     world.comm().broadcast_bytes(std::as_writable_bytes(std::span(&limits, 1)), 0);
     plan.prompt = limits.prompt;
     plan.new_tokens = limits.new_tokens;
-    plan.shorter = true;
     plan.batch = std::min(config.engine.max_batch, limits.jobs);
     const std::int64_t done_before = first ? std::int64_t(results->n_done()) : 0;
-    if (limits.jobs == 0)
-        return nothing_to_do(std::move(jobs), results, config.policy.name);
-    fit_pool(plan, config, *dev, world);
-    world.agree([&] {
-        check_memory(plan, *dev, world);
-        if (first)
-            refuse_largest(jobs, plan);
-    });
 
-    const int replicas = world.size() / plan.ranks;
-    const auto group = world.comm().split(world.rank() / plan.ranks);
-    const auto engine = load_engine(context, *dev, *group, config, plan, options.quiet());
+    std::unique_ptr<Communicator> group;
+    std::unique_ptr<Engine> engine;
+    if (limits.jobs > 0) {
+        fit_pool(plan, config, *dev, world);
+        world.agree([&] { check_memory(plan, *dev, world); });
+        refuse_large(jobs, plan);
+        group = world.comm().split(world.rank() / plan.ranks);
+        engine = load_engine(context, *dev, *group, config, plan, options.quiet());
+    }
 
     context.phase = "batch";
-    std::optional<Mailbox> mailbox;
-    if (replicas > 1)
-        mailbox.emplace();
     std::optional<JobServer> server;
-    std::optional<JobService> service;
-    std::optional<RemoteJobs> remote;
-    JobPort port;
-    if (first) {
+    if (first)
         server.emplace(std::move(jobs), *results, config.policy.name, !options.report().empty(),
                        options.quiet());
-        if (replicas > 1)
-            service.emplace(*server, *mailbox, replicas - 1);
-        port = server->port();
-    } else if (group->rank() == 0) {
-        port = remote.emplace(*mailbox, sampling_of(config)).port();
-    }
-    if (tokenizer && !config.generation.ignore_eos)
-        port.end_of_sequence = tokenizer->end_of_sequence();
-    std::unordered_map<std::string, TextStream> texts;
-    bool all_served = serve(*engine, feed_of(*engine, port, tokenizer, signals, texts),
-                            {.interleave = config.engine.interleave,
-                             .layers = batch.layers,
-                             .prefill = {.check = config.check}});
-    if (remote)
-        remote->goodbye();
-    if (service)
-        service->wait();
-    for (const std::string& theirs : world.comm().gather_strings(all_served ? "" : "stopped"))
-        all_served = all_served && theirs.empty();
+    bool all_served = true;
+    if (engine)
+        all_served = serve_jobs(world, *engine, {config, tokenizer, signals, batch.layers}, server);
+    else if (first)
+        server->take();  // writes what is wrong with each
 
     context.phase = "report";
     const double wall_s = first ? server->seconds() : 0;
     const ReportContext facts{config, "batch", world.host(), dev->info().threads};
-    json report = make_report(*engine, world.comm(), facts, first ? server->kept() : json::array());
+    json report;
+    if (engine)
+        report = make_report(*engine, world.comm(), facts, first ? server->kept() : json::array());
+    else if (first)
+        report = report_of_nothing(config, plan, *server);
     std::int32_t failed = 0;
     if (first) {
+        server->close();
         report["summary"] = server->summary().to_json(report, done_before, wall_s);
-        failed = std::int32_t(server->summary().failed());
         if (!options.report().empty())
             write_json(options.report(), report);
         if (!options.quiet())
             fmt::print(stderr, "{}", summary_text(report["summary"]));
         if (!all_served)
             spdlog::warn("stopped by a signal: start again with the same files to go on");
+        failed = server->summary().failed() > 0 || results->n_failed() > 0;
     }
     world.comm().broadcast_bytes(std::as_writable_bytes(std::span(&failed, 1)), 0);
     if (!all_served)
         return ExitCode::Stopped;
-    return failed > 0 ? ExitCode::SomeFailed : ExitCode::Done;
+    return failed ? ExitCode::SomeFailed : ExitCode::Done;
 }
 
 }  // namespace cake

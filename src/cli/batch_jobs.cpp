@@ -53,6 +53,7 @@ std::vector<TokenId> JobTexts::tokens_of(const Job& job) const {
 BatchJob JobTexts::prepare(const Job& job, const std::string& file) const {
     BatchJob out;
     out.request.id = job.id;
+    out.line = job.line;
     out.error = job.error;
     if (!out.error.empty())
         return out;
@@ -98,7 +99,24 @@ std::vector<BatchJob> read_jobs(const std::string& input, const RunConfig& confi
     return out;
 }
 
-void refuse_largest(std::vector<BatchJob>& jobs, const PlanInput& plan) {
+namespace {
+
+void refuse(BatchJob& job, const std::string& why) {
+    job.error = fmt::format("line {}: {}", job.line, why);
+    job.refused = true;
+}
+
+}  // namespace
+
+void refuse_long(std::vector<BatchJob>& jobs, int longest) {
+    for (BatchJob& job : jobs)
+        if (job.error.empty() && int(job.request.prompt.size()) > longest)
+            refuse(job, fmt::format("a prompt of {} tokens does not fit into this host's memory, "
+                                    "the longest that does has {}: take more ranks or hosts",
+                                    job.request.prompt.size(), longest));
+}
+
+void refuse_large(std::vector<BatchJob>& jobs, const PlanInput& plan) {
     const RankPlan rank = plan_rank(plan, 0);
     const PageLayout layout = page_layout(plan, rank.shard);
     for (BatchJob& job : jobs) {
@@ -106,12 +124,13 @@ void refuse_largest(std::vector<BatchJob>& jobs, const PlanInput& plan) {
             pages_needed(plan.policies.front(), plan.model.n_layers, int(job.request.prompt.size()),
                          job.request.max_new_tokens, layout);
         if (job.error.empty() && pages > rank.pages)
-            job.error = fmt::format(
-                "prompt and answer of {} + {} tokens need {} of cache on a rank, and "
-                "engine.kv_bytes has room for {}: raise it, or shorten the prompt",
-                job.request.prompt.size(), job.request.max_new_tokens,
-                human_bytes(double(pages) * double(layout.bytes())),
-                human_bytes(double(rank.kept_cache)));
+            refuse(job, fmt::format(
+                            "prompt and answer of {} + {} tokens need {} of cache on a rank, and "
+                            "the pool has {}: raise engine.kv_bytes, take a smaller "
+                            "policy.cache_size or more ranks, and start again",
+                            job.request.prompt.size(), job.request.max_new_tokens,
+                            human_bytes(double(pages) * double(layout.bytes())),
+                            human_bytes(double(rank.kept_cache))));
     }
 }
 

@@ -16,7 +16,9 @@ namespace cake {
 struct BatchJob {
     Request request;
     std::vector<std::string> stop;
-    std::string error;  // why it cannot be done; empty: it can
+    std::string error;      // why it cannot be done; empty: it can
+    bool refused = false;   // for want of memory: no result, so that another start may do it
+    std::int64_t line = 0;  // of the file
 };
 
 // The largest of a list of jobs: what memory is planned by.
@@ -31,8 +33,10 @@ std::vector<BatchJob> read_jobs(const std::string& input, const RunConfig& confi
                                 const ModelConfig& model, const ResultWriter& results,
                                 std::optional<Tokenizer>& tokenizer);
 
-// Makes it an error of jobs that even an empty pool of pages has no room for.
-void refuse_largest(std::vector<BatchJob>& jobs, const PlanInput& plan);
+// Refuses jobs whose prompts are longer than `longest`, for which there is memory.
+void refuse_long(std::vector<BatchJob>& jobs, int longest);
+// Refuses jobs that even an empty pool of pages has no room for.
+void refuse_large(std::vector<BatchJob>& jobs, const PlanInput& plan);
 
 BatchLimits limits_of(const std::vector<BatchJob>& jobs);
 

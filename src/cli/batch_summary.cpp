@@ -43,28 +43,33 @@ void BatchSummary::add(const json& result, std::span<const double> inter_token_m
 }
 
 json BatchSummary::to_json(const json& report, std::int64_t done_before, double wall_s) const {
+    json summary{{"jobs", jobs_},
+                 {"failed", failed_},
+                 {"done_before", done_before},
+                 {"prompt_tokens", prompt_tokens_},
+                 {"output_tokens", output_tokens_},
+                 {"wall_s", wall_s},
+                 {"prompt_tokens_per_s", wall_s > 0 ? double(prompt_tokens_) / wall_s : 0},
+                 {"output_tokens_per_s", wall_s > 0 ? double(output_tokens_) / wall_s : 0},
+                 {"ttft_s", percentiles(ttft_s_)},
+                 {"inter_token_ms", percentiles(inter_token_ms_)},
+                 {"kv_peak_bytes", nullptr},
+                 {"kv_full_bytes", nullptr},
+                 {"time_share", nullptr}};
+    if (report["time"].is_null())  // nothing was computed
+        return summary;
     const json &prefill = report["time"]["prefill"], &decode = report["time"]["decode"];
     const auto share = [&](double seconds) { return wall_s > 0 ? seconds / wall_s : 0; };
     const auto both = [&](const char* phase) {
         return prefill[phase].get<double>() + decode[phase].get<double>();
     };
-    return {{"jobs", jobs_},
-            {"failed", failed_},
-            {"done_before", done_before},
-            {"prompt_tokens", prompt_tokens_},
-            {"output_tokens", output_tokens_},
-            {"wall_s", wall_s},
-            {"prompt_tokens_per_s", wall_s > 0 ? double(prompt_tokens_) / wall_s : 0},
-            {"output_tokens_per_s", wall_s > 0 ? double(output_tokens_) / wall_s : 0},
-            {"ttft_s", percentiles(ttft_s_)},
-            {"inter_token_ms", percentiles(inter_token_ms_)},
-            {"kv_peak_bytes", total(report["memory"]["kv_peak_bytes"])},
-            {"kv_full_bytes", total(report["memory"]["kv_full_bytes"])},
-            {"time_share",
-             {{"prefill", share(prefill["total_s"])},
-              {"decode", share(decode["total_s"])},
-              {"evict", share(both("observe_s") + both("evict_s"))},
-              {"all_reduce", share(both("all_reduce_s"))}}}};
+    summary["kv_peak_bytes"] = total(report["memory"]["kv_peak_bytes"]);
+    summary["kv_full_bytes"] = total(report["memory"]["kv_full_bytes"]);
+    summary["time_share"] = {{"prefill", share(prefill["total_s"])},
+                             {"decode", share(decode["total_s"])},
+                             {"evict", share(both("observe_s") + both("evict_s"))},
+                             {"all_reduce", share(both("all_reduce_s"))}};
+    return summary;
 }
 
 std::string summary_text(const json& s) {
@@ -80,6 +85,8 @@ std::string summary_text(const json& s) {
         out += fmt::format("{}: p50 {}, p90 {}, p99 {}\n", what, shown(p["p50"], unit),
                            shown(p["p90"], unit), shown(p["p99"], unit));
     };
+    if (s["time_share"].is_null())
+        return out;
     line("time to first token", s["ttft_s"], "s");
     line("time between tokens", s["inter_token_ms"], "ms");
     const double peak = s["kv_peak_bytes"], full = s["kv_full_bytes"];
@@ -88,7 +95,8 @@ std::string summary_text(const json& s) {
     const json& t = s["time_share"];
     const auto percent = [&](const char* key) { return 100 * t[key].get<double>(); };
     out += fmt::format(
-        "of the time: prefill {:.1f} %, decode {:.1f} %; of both, observing and eviction {:.1f} %, "
+        "of rank 0's time: prefill {:.1f} %, decode {:.1f} %; of both, observing and eviction "
+        "{:.1f} %, "
         "sums over ranks {:.1f} %\n",
         percent("prefill"), percent("decode"), percent("evict"), percent("all_reduce"));
     return out;

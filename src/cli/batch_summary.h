@@ -14,6 +14,8 @@ class BatchSummary {
 public:
     // A result as it was written, and the times between its tokens.
     void add(const nlohmann::json& result, std::span<const double> inter_token_ms);
+    // A job that got no result.
+    void add_refused() { ++jobs_, ++failed_; }
 
     std::int64_t jobs() const { return jobs_; }
     std::int64_t failed() const { return failed_; }

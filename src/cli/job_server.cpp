@@ -12,7 +12,7 @@ using nlohmann::json;
 constexpr double kLogEvery_s = 60;
 
 // The first byte of what a client sends; the answer to Take is a job, or nothing.
-enum Word : char { Take = 'T', Finish = 'F', Goodbye = 'G' };
+enum Word : char { Take = 'T', Finish = 'F', Goodbye = 'G', Stop = 'S' };
 
 }  // namespace
 
@@ -43,7 +43,8 @@ JobPort JobServer::port() {
             [this] {
                 check();
                 count_tokens(1);
-            }};
+            },
+        .stop = [this] { stop(); }};
 }
 
 std::optional<BatchJob> JobServer::take() {
@@ -56,6 +57,10 @@ std::optional<BatchJob> JobServer::take() {
             return job;
         }
         spdlog::warn("job {}: {}", job.request.id, job.error);
+        if (job.refused) {
+            summary_.add_refused();
+            continue;
+        }
         write({{"id", job.request.id},
                {"text", ""},
                {"tokens", json::array()},
@@ -89,6 +94,11 @@ void JobServer::write(json result, const std::vector<double>& inter_token_ms) {
     if (keep_)
         kept_.push_back(std::move(result));
     show();
+}
+
+void JobServer::stop() {
+    const std::scoped_lock lock(mutex_);
+    jobs_.clear();
 }
 
 void JobServer::count_tokens(std::int64_t n) {
@@ -146,6 +156,7 @@ void JobService::serve(std::stop_token stop) {
                     break;
                 }
                 case Goodbye: --clients_; break;
+                case Stop: server_.stop(); break;
             }
         } catch (...) {
             server_.fail(std::current_exception());
@@ -160,9 +171,10 @@ void JobService::wait() {
 }
 
 JobPort RemoteJobs::port() {
-    return {.take = [this] { return take(); },
-            .finish = [this](const json& result,
-                             const std::vector<double>& ms) { finish(result, ms); }};
+    return {
+        .take = [this] { return take(); },
+        .finish = [this](const json& result, const std::vector<double>& ms) { finish(result, ms); },
+        .stop = [this] { stop(); }};
 }
 
 std::optional<BatchJob> RemoteJobs::take() {
@@ -177,6 +189,11 @@ void RemoteJobs::finish(const json& result, const std::vector<double>& inter_tok
     std::string bytes(1, Finish);
     json::to_cbor({{"result", result}, {"inter_token_ms", inter_token_ms}}, bytes);
     mailbox_.send(0, bytes);
+}
+
+void RemoteJobs::stop() {
+    if (!std::exchange(stopped_, true))
+        mailbox_.send(0, std::string(1, Stop));
 }
 
 void RemoteJobs::goodbye() { mailbox_.send(0, std::string(1, Goodbye)); }

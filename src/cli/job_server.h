@@ -26,6 +26,7 @@ struct JobPort {
     std::function<void(const nlohmann::json& result, const std::vector<double>& inter_token_ms)>
         finish;
     std::function<void()> token = [] {};  // one more has come
+    std::function<void()> stop;           // no more jobs for anybody
     std::vector<TokenId> end_of_sequence = {};
 };
 
@@ -41,9 +42,13 @@ public:
     std::optional<BatchJob> take();
     // Writes a result. Throws where it cannot be written, then and ever after.
     void finish(nlohmann::json result, const std::vector<double>& inter_token_ms);
+    // A signal came: take() gives nothing more.
+    void stop();
     // Tokens that have come, for the speed that progress shows.
     void count_tokens(std::int64_t n);
 
+    // Removes the bar.
+    void close() { bar_.finish(); }
     // Notes what went wrong in another thread; check() throws it.
     void fail(std::exception_ptr failure);
     void check();
@@ -98,11 +103,13 @@ public:
     JobPort port();
     std::optional<BatchJob> take();
     void finish(const nlohmann::json& result, const std::vector<double>& inter_token_ms);
+    void stop();
     void goodbye();
 
 private:
     Mailbox& mailbox_;
     Sampling common_;
+    bool stopped_ = false;
 };
 
 }  // namespace cake

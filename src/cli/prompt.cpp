@@ -81,7 +81,7 @@ Tokenizer load_tokenizer(const std::string& path) {
 std::optional<Tokenizer> tokenizer_or_none(const std::string& path) try {
     return load_tokenizer(path);
 } catch (const Error& error) {
-    spdlog::warn("no tokenizer, so ids are printed: {}", error.what());
+    spdlog::warn("no tokenizer, so answers are ids: {}", error.what());
     return {};
 }
 

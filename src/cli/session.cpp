@@ -137,28 +137,25 @@ void check_memory(const PlanInput& plan, Backend& dev, const World& world) {
         human_bytes(double(p.workspace)), human_bytes(double(p.logits)));
 }
 
+bool fits_without_pool(const PlanInput& plan, Backend& dev, const World& world) {
+    return host_bytes(plan, world, &RankPlan::without_pool) <= dev.info().free_bytes;
+}
+
 void fit_pool(PlanInput& plan, const RunConfig& config, Backend& dev, World& world) {
     if (config.engine.kv_bytes != "auto") {
         plan.kv_bytes = std::size_t(*number_in(config.engine.kv_bytes));
         return;
     }
-    std::size_t largest = 0, page = 0;  // pool of a rank, by plan
-    for (int r = 0; r < plan.ranks; ++r) {
-        const RankPlan p = plan_rank(plan, r);
-        largest = std::max(largest, p.kept_cache);
-        page = std::max(page, page_layout(plan, p.shard).bytes());
-    }
+    std::size_t wanted = 0;
+    for (int r = 0; r < plan.ranks; ++r)
+        wanted = std::max(wanted, plan_rank(plan, r).kept_cache);
     const std::size_t free = dev.info().free_bytes;
-    const std::size_t rest =
-        host_bytes(plan, world, [](const RankPlan& p) { return p.total() - p.kept_cache; });
+    const std::size_t rest = host_bytes(plan, world, &RankPlan::without_pool);
     std::size_t room = (free - std::min(free, rest)) / std::size_t(world.local_size()) / 10 * 9;
     for (const std::string& theirs : world.comm().gather_strings(std::to_string(room)))
         room = std::min(room, std::size_t(std::stoull(theirs)));
-    if (largest <= room)
-        return;
-    const RankPlan first = plan_rank(plan, 0);
-    plan.kv_bytes =
-        std::max(room, std::size_t(most_pages_needed(plan, page_layout(plan, first.shard))) * page);
+    if (wanted > room)
+        plan.kv_bytes = std::max<std::size_t>(room, 1);
 }
 
 std::unique_ptr<Engine> load_engine(CommandContext& context, Backend& dev, Communicator& group,

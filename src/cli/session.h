@@ -36,8 +36,11 @@ int fit_context(const ModelConfig& model, int prompt, int new_tokens);
 // plan.ranks.
 void check_memory(const PlanInput& plan, Backend& dev, const World& world);
 
+// Whether this host's ranks have memory for all but the pool of pages.
+bool fits_without_pool(const PlanInput& plan, Backend& dev, const World& world);
+
 // Sizes the pool of pages: as the configuration says; auto: for plan.batch of the largest sequences, or, where there is
-// less memory, 90 % of what is left, and at least one such sequence. Collective: all ranks come to the same bytes.
+// less memory, 90 % of what is left. Collective: all ranks come to the same bytes.
 void fit_pool(PlanInput& plan, const RunConfig& config, Backend& dev, World& world);
 
 // Loads the model on all ranks, sharded over the ranks of `group`, with a progress bar on rank 0.

@@ -4,6 +4,7 @@
 #include <charconv>
 #include <limits>
 #include <optional>
+#include <sstream>
 #include <type_traits>
 #include <utility>
 
@@ -149,6 +150,55 @@ ConfigField word_or_number(std::string path, Get get, std::string word, std::int
     return field;
 }
 
+// Scalars, as a YAML list or in one text between commas; at least one. `convert` as above.
+template <typename Get, typename Convert>
+ConfigField list(std::string path, Get get, std::string allowed, std::string help,
+                 Convert convert) {
+    auto read = [get, convert](RunConfig& config, const Node& node) {
+        std::vector<std::string> texts;
+        if (node.IsScalar()) {
+            std::istringstream in(node.Scalar());
+            for (std::string item; std::getline(in, item, ',');)
+                texts.push_back(item);
+        }
+        for (const Node& item : node) {
+            if (!item.IsScalar())
+                return false;
+            texts.push_back(item.Scalar());
+        }
+        std::decay_t<decltype(get(config))> values;
+        for (const std::string& text : texts) {
+            const auto value = convert(text);
+            if (!value)
+                return false;
+            values.push_back(*value);
+        }
+        if (values.empty())
+            return false;
+        get(config) = std::move(values);
+        return true;
+    };
+    auto write = [get](const RunConfig& config) { return json(get(config)); };
+    return {std::move(path), std::move(allowed), std::move(help), read, write};
+}
+
+template <typename Get>
+ConfigField integers(std::string path, Get get, int least, int most, std::string help) {
+    return list(path, get, fmt::format("a list of whole numbers from {} to {}", least, most), help,
+                [least, most](const std::string& text) {
+                    const auto value = parse<int>(text);
+                    return value && *value >= least && *value <= most ? value : std::nullopt;
+                });
+}
+
+template <typename Get>
+ConfigField texts(std::string path, Get get, std::string help) {
+    return list(path, get, "a list of texts", help,
+                [](const std::string& text) -> std::optional<std::string> {
+                    return !text.empty() && is_utf8(text) ? std::optional(text) : std::nullopt;
+                });
+}
+
 ConfigField stop_strings() {
     ConfigField field;
     field.path = "generation.stop";
@@ -248,8 +298,9 @@ std::vector<ConfigField> make_fields() {
                 "tokens that pass through a layer at once"),
         integer("engine.max_batch", MEMBER(engine.max_batch), 1, 4096,
                 "requests that decode together at most"),
-        integer("engine.interleave", MEMBER(engine.interleave), 0, 1000,
-                "decode steps that running requests take after each layer of a new prompt"),
+        integer("engine.interleave", MEMBER(engine.interleave), 0, 86400000,
+                "milliseconds after which running requests take a decode step between two layers "
+                "of a new prompt"),
         word_or_number("engine.page_tokens", MEMBER(engine.page_tokens), "auto", 1, 65536,
                        "a number of tokens", "tokens of a page of the KV cache"),
         word_or_number("engine.kv_bytes", MEMBER(engine.kv_bytes), "auto", 1, any_integer,
@@ -261,6 +312,28 @@ std::vector<ConfigField> make_fields() {
                "type of the residual stream and of the sums across ranks"),
         word_or_number("engine.threads", MEMBER(engine.threads), "auto", 1, most_threads,
                        "a number of threads", "CPU threads of each rank"),
+
+        texts("bench.policies", MEMBER(bench.policies), "policies that are measured"),
+        integers("bench.cache_sizes", MEMBER(bench.cache_sizes), 1, most_tokens,
+                 "cache sizes of each policy, tokens"),
+        integers("bench.prompts", MEMBER(bench.prompts), 1, most_tokens,
+                 "lengths of prompts, tokens"),
+        integers("bench.batches", MEMBER(bench.batches), 1, 4096, "sequences that decode together"),
+        integers("bench.new_tokens", MEMBER(bench.new_tokens), 1, most_tokens,
+                 "decode steps that are measured"),
+        integer("bench.repeat", MEMBER(bench.repeat), 1, 10000, "repetitions that are counted"),
+        integer("bench.warmup", MEMBER(bench.warmup), 0, 100,
+                "repetitions before them that are not"),
+        integer("bench.seed", MEMBER(bench.seed), 0, any_integer, "of random prompts"),
+        text("bench.text", MEMBER(bench.text), "a text file that prompts are taken from"),
+        text("bench.requests", MEMBER(bench.requests),
+             "a trace of requests, JSONL of timestamp (ms), input_length, output_length"),
+        number("bench.time_scale", MEMBER(bench.time_scale), 0, 1e6,
+               "its times are multiplied by this"),
+        number("bench.length_scale", MEMBER(bench.length_scale), 1e-6, 1e6,
+               "its lengths are multiplied by this"),
+        integer("bench.max_requests", MEMBER(bench.max_requests), 0, most_tokens,
+                "its first so many; 0: all"),
 
         text("chat", MEMBER(chat), "auto, none, or the name of a chat template"),
         flag("check", MEMBER(check), "compare digests of budgets across ranks"),

@@ -54,13 +54,28 @@ struct RunConfig {
     struct Engine {
         int prefill_chunk = 2048;  // tokens
         int max_batch = 8;
-        int interleave = 1;  // decode steps after each layer of a prompt
+        int interleave =
+            100;  // ms that running requests stand still, at most, between layers of a prompt
         std::string page_tokens = "auto";
         std::string kv_bytes = "auto";
         std::string cache_dtype = "auto";     // auto | f32 | bf16
         std::string residual_dtype = "auto";  // auto | f32 | bf16
         std::string threads = "auto";         // per rank
     } engine;
+    struct Bench {  // of `bench`: every combination is measured
+        std::vector<std::string> policies{"cake"};
+        std::vector<int> cache_sizes{1024};  // tokens
+        std::vector<int> prompts{2048};      // tokens
+        std::vector<int> batches{1};         // sequences that decode together
+        std::vector<int> new_tokens{32};
+        int repeat = 5;
+        int warmup = 1;                           // repetitions that are not counted, first
+        std::int64_t seed = 0;                    // of random prompts
+        std::string text;                         // a file that prompts are taken from instead
+        std::string requests;                     // a trace instead of the combinations
+        double time_scale = 1, length_scale = 1;  // of its times and lengths
+        int max_requests = 0;                     // its first so many; 0: all
+    } bench;
     std::string chat = "auto";  // auto | none | a template's name
     bool check = false;         // digests of budgets compared across ranks
 };

@@ -33,14 +33,23 @@ void check_equal_on_all_ranks(Communicator& comm, std::span<const int> values, c
                                     all[0], all[r]));
 }
 
-void check_equal_copies(const Rank& rank, const SequenceCache& cache) {
-    if (!rank.sharers)
+void check_equal_copies(const Rank& rank, const Policy& policy, const SequenceCache& cache) {
+    const bool all_alike = policy.heads == Heads::All;
+    if (!rank.sharers && !all_alike)
         return;
     std::vector<int> held;
-    for (int l = 0; l < cache.n_layers(); ++l)
-        for (const auto& head : cache.positions(rank.dev, rank.stream, l))
+    for (int l = 0; l < cache.n_layers(); ++l) {
+        auto heads = cache.positions(rank.dev, rank.stream, l);
+        if (all_alike) {  // ranks may have different numbers of heads: one speaks for all
+            for (const auto& head : heads)
+                CAKE_CHECK(head == heads[0], "KV heads of layer {} hold different tokens", l);
+            heads.resize(1);
+        }
+        for (const auto& head : heads)
             held.insert(held.end(), head.begin(), head.end());
-    check_equal_on_all_ranks(*rank.sharers, held, "copies of a shared KV head");
+    }
+    check_equal_on_all_ranks(all_alike ? rank.comm : *rank.sharers, held,
+                             all_alike ? "the tokens of all heads" : "copies of a shared KV head");
 }
 
 }  // namespace cake

@@ -21,8 +21,9 @@ void prepare_decoding(const Rank& rank, const Policy& policy, SequenceCache& cac
 
 // Throws Error on every rank of `comm` where `values` are not the same on all.
 void check_equal_on_all_ranks(Communicator& comm, std::span<const int> values, const char* what);
-// The same for what ranks with copies of a KV head hold of it, in all layers.
-void check_equal_copies(const Rank& rank, const SequenceCache& cache);
+// The same for what ranks with copies of a KV head hold of it, in all layers; where all heads are scored alike, for what
+// all ranks hold.
+void check_equal_copies(const Rank& rank, const Policy& policy, const SequenceCache& cache);
 
 inline DecodeOrder decode_order(const Policy& policy) {
     return policy.decode == DecodeEvict::Official ? DecodeOrder::Official : DecodeOrder::Position;

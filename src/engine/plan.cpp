@@ -127,13 +127,6 @@ std::int64_t pages_in(const PlanInput& in, std::size_t bytes) {
 
 }  // namespace
 
-std::int64_t most_pages_needed(const PlanInput& in, const PageLayout& layout) {
-    std::int64_t most = 0;
-    for (const Policy& policy : in.policies)
-        most = std::max(most, most_pages(in, policy, layout, true));
-    return most;
-}
-
 RankPlan plan_rank(const PlanInput& in, int rank) {
     RankPlan p;
     p.shard = shard_of(in.model, in.ranks, rank);

@@ -45,8 +45,6 @@ WorkspaceSize workspace_size(const PlanInput& input);
 // stages, the hole of each layer while decoding and the rounding to pages included.
 std::int64_t pages_needed(const Policy& policy, int n_layers, int prompt, int new_tokens,
                           const PageLayout& layout);
-// Of the largest sequence under any of the policies.
-std::int64_t most_pages_needed(const PlanInput& input, const PageLayout& layout);
 
 struct RankPlan {
     Shard shard;
@@ -60,9 +58,10 @@ struct RankPlan {
     std::size_t shared_copy = 0;  // of kv_peak and weights: a KV head that a lower rank owns
     std::size_t kv_full = 0;      // what the full cache would take instead
     std::int64_t pages = 0;
-    std::size_t total() const {
-        return weights + residual + uncut_layer + kept_cache + workspace + logits;
+    std::size_t without_pool() const {
+        return weights + residual + uncut_layer + workspace + logits;
     }
+    std::size_t total() const { return without_pool() + kept_cache; }
 };
 RankPlan plan_rank(const PlanInput& input, int rank);
 

@@ -12,13 +12,14 @@ Tensor prefill(const Rank& rank, const Model& model, std::span<const TokenId> pr
     for (int l = 0; l < model.config.n_layers; ++l) {
         // The whole prompt passes through layer l. K and V fill a scratch that the next layer reuses, so only one
         // layer's full cache exists at any time.
-        Observer observer(rank, model.config, S, ws);
+        Observer observer(rank, model.config, S, ws, options.share_statistics);
         LayerKv kv = forward_layer(  // [n_kv, S, d_head]
             rank, model, l, x, ws,
-            [&](View q, const LayerKv& kv, int first) { observer.see(q, kv, first); },
+            [&](View q, const LayerKv& so_far, int first) { observer.see(q, so_far, first); },
             [&](int tokens) { options.report(l, tokens); });
 
-        for (auto& [policy, cascade, cache, seen] : evictions) {
+        for (auto& [policy, cascade, cache, seen, own] : evictions) {
+            const PhaseShare share(*rank.times, own);
             // How widely (H) and how restlessly (V) did the window attend? Every query head lives on exactly one rank,
             // so two summed numbers are the global answer: P = H^(1/tau1) * V^(1/tau2).
             seen.push_back(observer.preference(policy, kv));
@@ -43,7 +44,7 @@ Tensor prefill(const Rank& rank, const Model& model, std::span<const TokenId> pr
     for (auto& e : evictions) {
         prepare_decoding(rank, e.policy, e.cache);
         if (options.check)
-            check_equal_copies(rank, e.cache);
+            check_equal_copies(rank, e.policy, e.cache);
     }
     return lm_head(rank, model, x.row(S - 1), ws);
 }

@@ -22,11 +22,13 @@ struct Eviction {
     Cascade cascade;
     SequenceCache& cache;
     std::vector<std::optional<LayerPreference>> seen;  // by layer, where the policy observes
+    PhaseTimes own;  // what this policy took beside the layers themselves
 };
 
 struct PrefillOptions {
     bool check =
         false;  // compare budgets over ranks at every layer, copies of shared KV heads at the end
+    bool share_statistics = true;  // among policies with the same window; else each takes its own
     std::function<void(int layer, int tokens)> progress = {};  // tokens of it that have passed
     // Collective, after each layer, when nothing but the residual stream is in use: other sequences may take a decode
     // step here. False ends the prefill.

@@ -10,16 +10,6 @@ namespace {
 
 using nlohmann::json;
 
-json phase_json(const PhaseTimes& t) {
-    double named = 0;
-    for (double s : t.seconds)
-        named += s;
-    return {{"linear_s", t[Phase::Linear]},        {"attention_s", t[Phase::Attention]},
-            {"observe_s", t[Phase::Observe]},      {"evict_s", t[Phase::Evict]},
-            {"all_reduce_s", t[Phase::AllReduce]}, {"sampling_s", t[Phase::Sampling]},
-            {"other_s", t.total_s - named},        {"total_s", t.total_s}};
-}
-
 // Full-cache tokens are those that the requests would have had to hold at the same time.
 std::size_t kv_full_bytes(Engine& engine) {
     const ModelConfig& m = engine.plan().model;
@@ -76,6 +66,16 @@ json roofline_json(Engine& engine) {
 
 }  // namespace
 
+json to_json(const PhaseTimes& t) {
+    double named = 0;
+    for (double s : t.seconds)
+        named += s;
+    return {{"linear_s", t[Phase::Linear]},        {"attention_s", t[Phase::Attention]},
+            {"observe_s", t[Phase::Observe]},      {"evict_s", t[Phase::Evict]},
+            {"all_reduce_s", t[Phase::AllReduce]}, {"sampling_s", t[Phase::Sampling]},
+            {"other_s", t.total_s - named},        {"total_s", t.total_s}};
+}
+
 json make_report(Engine& engine, Communicator& all, const ReportContext& context, json requests) {
     const std::vector<json> ranks = gather_json(all, rank_json(engine, context));
     if (all.rank() != 0)
@@ -110,8 +110,8 @@ json make_report(Engine& engine, Communicator& all, const ReportContext& context
                         {"peak_rss_bytes", column(ranks, "rss")},
                         {"device_peak_bytes", nullptr}};
     report["time"] = {{"load_s", engine.load_seconds()},
-                      {"prefill", phase_json(engine.prefill_times())},
-                      {"decode", phase_json(engine.decode_times())}};
+                      {"prefill", to_json(engine.prefill_times())},
+                      {"decode", to_json(engine.decode_times())}};
     report["traffic"] = traffic_json(engine);
     report["roofline"] = roofline_json(engine);
     return report;

@@ -23,6 +23,9 @@ struct ReportContext {
 nlohmann::json make_report(Engine& engine, Communicator& all, const ReportContext& context,
                            nlohmann::json requests);
 
+// Seconds by phase, "linear_s", ..., "total_s".
+nlohmann::json to_json(const PhaseTimes& times);
+
 // For people: a row per layer of the first request with its budget as a bar, bytes kept against the full cache, tokens
 // per second.
 std::string budget_table(const nlohmann::json& report);

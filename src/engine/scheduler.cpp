@@ -96,6 +96,7 @@ private:
     bool exhausted_ = false;
     std::int64_t reserved_ = 0;  // pages
     double interleaved_s_ = 0;   // decode steps within the prefill at hand
+    Timer since_step_;
 };
 
 bool Scheduler::fits(const Request& request) const {
@@ -112,13 +113,15 @@ Turn Scheduler::next_turn() {
             waiting_ = feed_.next();
             exhausted_ = !waiting_;
         }
-        if (feed_.stopped && feed_.stopped())
+        if (!waiting_ && running_.empty())
+            turn.kind = Turn::End;
+        else if (feed_.stopped && feed_.stopped())
             turn.kind = Turn::Stop;
         else if (waiting_ && (running_.empty() || fits(*waiting_)))
             turn = {Turn::Start, int(waiting_->prompt.size()), waiting_->max_new_tokens,
                     int(waiting_->id.size())};
         else
-            turn.kind = running_.empty() ? Turn::End : Turn::Step;
+            turn.kind = Turn::Step;
     }
     send(engine_.comm(), std::span(&turn, 1));
     return turn;
@@ -150,13 +153,20 @@ std::unique_ptr<Running> Scheduler::admit(const Turn& turn) {
 
 // Other sequences go on while a long prompt passes. False where all is to stop.
 bool Scheduler::between_layers() {
-    std::int32_t stop = decides() && feed_.stopped && feed_.stopped();
-    send(engine_.comm(), std::span(&stop, 1));
-    Timer timer;
-    for (int i = 0; !stop && i < options_.interleave && !running_.empty(); ++i)
+    Turn turn;
+    if (decides()) {
+        if (feed_.stopped && feed_.stopped())
+            turn.kind = Turn::Stop;
+        else if (!running_.empty() && 1e3 * since_step_.seconds() >= options_.interleave_ms)
+            turn.kind = Turn::Step;
+    }
+    send(engine_.comm(), std::span(&turn, 1));
+    if (turn.kind == Turn::Step) {
+        const Timer timer;
         step();
-    interleaved_s_ += timer.seconds();
-    return !stop;
+        interleaved_s_ += timer.seconds();
+    }
+    return turn.kind != Turn::Stop;
 }
 
 bool Scheduler::start(std::unique_ptr<Running> sequence) {
@@ -182,7 +192,9 @@ bool Scheduler::start(std::unique_ptr<Running> sequence) {
     running_.push_back(std::move(sequence));
     account_prompt(S);
     Running* newest = running_.back().get();
-    take(std::span(&newest, 1), logits);
+    const Timer timer;
+    take(std::span(&newest, 1), logits);  // booked to decoding, as all sampling
+    engine_.decode_times().total_s += timer.seconds();
     return true;
 }
 
@@ -199,6 +211,7 @@ void Scheduler::step() {
     account_step();
     take(sequences, logits);
     engine_.decode_times().total_s += timer.seconds();
+    since_step_ = Timer();
 }
 
 void Scheduler::account_prompt(int prompt_tokens) {
@@ -280,7 +293,7 @@ void Scheduler::retire(std::size_t index) {
     running_.erase(running_.begin() + std::ptrdiff_t(index));
     batch_.remove(index);
     if (options_.prefill.check)
-        check_equal_copies(decode_rank_, s->cache);
+        check_equal_copies(decode_rank_, policy_, s->cache);
     s->out.timings.decode_s = s->since_first.seconds();
     engine_.work().new_tokens += std::int64_t(s->out.tokens.size());
     s->cache.clear();

@@ -21,7 +21,8 @@ struct Feed {
 };
 
 struct ServeOptions {
-    int interleave = 1;  // decode steps of the others after each layer of a prompt
+    int interleave_ms =
+        100;  // after a layer of a prompt the others take a step, if they stood still so long
     bool layers = true;  // Generation::layers is filled
     PrefillOptions prefill = {};
 };

@@ -2,12 +2,14 @@
 
 #include <algorithm>
 #include <cstring>
+#include <optional>
 #include <unordered_map>
 
 #include "io/checkpoint_files.h"
 #include "io/dequant.h"
 #include "io/file_error.h"
 #include "io/gguf_names.h"
+#include "io/random_weights.h"
 
 namespace cake {
 
@@ -16,6 +18,7 @@ struct Checkpoint::Impl {
     CheckpointFiles files;
     std::vector<TensorInfo> infos;                       // of files.tensors, index by index
     std::unordered_map<std::string, std::size_t> index;  // by name
+    std::optional<std::uint64_t> seed;                   // of random weights
 };
 
 Checkpoint::Checkpoint(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -32,6 +35,17 @@ Checkpoint Checkpoint::open(const std::string& path) {
             throw damaged(tensor.file->path(), "tensor {} occurs twice", quote(tensor.name));
         impl->infos.push_back({tensor.name, tensor.dtype.value_or(DType::U8), tensor.shape,
                                tensor.data.size(), tensor.file->path(), tensor.stored});
+    }
+    return Checkpoint(std::move(impl));
+}
+
+Checkpoint Checkpoint::random(std::vector<TensorInfo> tensors, std::uint64_t seed) {
+    auto impl = std::make_unique<Impl>();
+    impl->path = "random weights";
+    impl->seed = seed;
+    for (TensorInfo& tensor : tensors) {
+        impl->index.emplace(tensor.name, impl->infos.size());
+        impl->infos.push_back(std::move(tensor));
     }
     return Checkpoint(std::move(impl));
 }
@@ -123,6 +137,8 @@ void Checkpoint::read(const std::string& name, Range rows, Range columns, View o
     if (at == impl_->index.end())
         throw usage_error("{} has no tensor {} (it has {}); is it a model of another architecture?",
                           impl_->path, quote(name), impl_->infos.size());
+    if (impl_->seed)
+        return fill_random(impl_->infos[at->second], *impl_->seed, rows, columns, out);
     const StoredTensor& tensor = impl_->files.tensors[at->second];
     if (!tensor.dtype || !is_weight_type(*tensor.dtype))
         throw usage_error(

@@ -40,6 +40,9 @@ public:
     // model.safetensors.index.json), or a .gguf file (the first, if it is split into parts).
     static Checkpoint open(const std::string& path);
 
+    // No files: these tensors (name, dtype, shape), made when they are read (random_weights.h).
+    static Checkpoint random(std::vector<TensorInfo> tensors, std::uint64_t seed);
+
     Checkpoint(Checkpoint&&) noexcept;
     Checkpoint& operator=(Checkpoint&&) noexcept;
     ~Checkpoint();

@@ -87,6 +87,7 @@ public:
 
     bool done(const std::string& id) const { return done_.contains(id); }
     std::size_t n_done() const { return done_.size(); }
+    std::size_t n_failed() const { return n_failed_; }  // of them with an error
 
 private:
     void take_over(bool append_anyway);
@@ -96,6 +97,7 @@ private:
     int file_ = -1;
     bool regular_ = false;  // else a terminal, a pipe, a device: nothing to read, lock or cut
     std::unordered_set<std::string> done_;
+    std::size_t n_failed_ = 0;
 };
 
 }  // namespace cake

@@ -26,6 +26,7 @@ constexpr std::string_view line_start = R"({"config":)";
 
 struct Result {
     std::string id, config;
+    bool failed;
 };
 
 std::optional<Result> result_in(const TextLine& line, const std::string& path) {
@@ -39,7 +40,7 @@ std::optional<Result> result_in(const TextLine& line, const std::string& path) {
         if (id == object.end() || !id->is_string() || config == object.end() ||
             !config->is_string())
             return {};
-        return Result{*id, *config};
+        return Result{*id, *config, object.value("finish_reason", "") == "error"};
     } catch (const Error&) {
         return {};
     }
@@ -112,6 +113,7 @@ void ResultWriter::take_over(bool append_anyway) {
                 "another output, or give --append-anyway",
                 path_, n_lines, quote(result->config), digest_);
         done_.insert(result->id);
+        n_failed_ += result->failed;
     }
     // A file that only looks like a cut result is the user's, and is not cut.
     const bool begins_like_ours = line_start.starts_with(cut) || cut.starts_with(line_start);
@@ -138,6 +140,7 @@ void ResultWriter::write(const json& result) {
                        std::string_view(text).substr(1)));
     if (const auto id = result.find("id"); id != result.end() && id->is_string())
         done_.insert(id->get<std::string>());
+    n_failed_ += result.value("finish_reason", "") == "error";
 }
 
 void ResultWriter::append(std::string_view line) {

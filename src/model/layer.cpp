@@ -6,9 +6,13 @@
 namespace cake {
 namespace {
 
-void linear(const Rank& rank, View x, View weight, View bias, View out) {
+// `at_once`: rows that the backend gets at a time.
+void linear(const Rank& rank, View x, View weight, View bias, View out, std::int64_t at_once) {
     auto t = rank.time(Phase::Linear);
-    rank.dev.linear(rank.stream, x, {weight, bias}, out);
+    for (std::int64_t r = 0; r < x.dim(0); r += at_once) {
+        const std::int64_t n = std::min(at_once, x.dim(0) - r);
+        rank.dev.linear(rank.stream, x.rows(r, n), {weight, bias}, out.rows(r, n));
+    }
 }
 
 void all_reduce(const Rank& rank, View data) {
@@ -18,10 +22,10 @@ void all_reduce(const Rank& rank, View data) {
 
 // x += attention(norm(x)), then x += mlp(norm(x)).  x: [n, d_model]. `attend` turns queries, keys and values
 // [n, (n_q + 2 n_kv) d_head] into [n, n_q d_head]. Each half ends in a sum over ranks: a rank has computed the part
-// of its own heads, or of its own MLP columns.
+// of its own heads, or of its own MLP columns. `at_once`: rows that pass through a linear layer at a time.
 template <typename Attend>
 void block(const Rank& rank, const Model& model, const LayerWeights& w, View x, Workspace& ws,
-           Attend attend) {
+           std::int64_t at_once, Attend attend) {
     const std::int64_t n = x.dim(0);
     const float eps = model.config.rms_eps;
     View normed = ws.normed.view().rows(0, n);
@@ -32,14 +36,14 @@ void block(const Rank& rank, const Model& model, const LayerWeights& w, View x, 
     View act = ws.act.view().rows(0, n);
 
     rank.dev.rms_norm(rank.stream, x, w.attn_norm, eps, normed);  // [n, d_model]
-    linear(rank, normed, w.qkv, w.qkv_bias, qkv);                 // [n, (n_q + 2 n_kv) d_head]
+    linear(rank, normed, w.qkv, w.qkv_bias, qkv, at_once);        // [n, (n_q + 2 n_kv) d_head]
     attend(qkv, attn);                                            // [n, n_q d_head]
-    linear(rank, attn, w.out, {}, delta);                         // [n, d_model]
+    linear(rank, attn, w.out, {}, delta, at_once);                // [n, d_model]
     all_reduce(rank, delta);
     rank.dev.add_rms_norm(rank.stream, x, delta, w.mlp_norm, eps, normed);  // [n, d_model]
-    linear(rank, normed, w.gate_up, {}, gate_up);                           // [n, 2 ff]
+    linear(rank, normed, w.gate_up, {}, gate_up, at_once);                  // [n, 2 ff]
     rank.dev.silu_mul(rank.stream, gate_up, act);                           // [n, ff]
-    linear(rank, act, w.down, {}, delta);                                   // [n, d_model]
+    linear(rank, act, w.down, {}, delta, at_once);                          // [n, d_model]
     all_reduce(rank, delta);
     rank.dev.add(rank.stream, x, delta);
 }
@@ -69,7 +73,7 @@ LayerKv forward_layer(const Rank& rank, const Model& model, int l, View x, Works
     for (std::int64_t first = 0; first < S; first += ws.size.chunk) {
         const std::int64_t n = std::min<std::int64_t>(ws.size.chunk, S - first);
         View q = ws.q.view().rows(0, n);  // [n, n_q, d_head]
-        block(rank, model, model.layers[std::size_t(l)], x.rows(first, n), ws,
+        block(rank, model, model.layers[std::size_t(l)], x.rows(first, n), ws, n,
               [&](View qkv, View attn) {
                   auto t = rank.time(Phase::Attention);
                   rank.dev.rope_split(rank.stream, qkv, model.inv_freq, model.rope_scale(), first,
@@ -86,11 +90,12 @@ LayerKv forward_layer(const Rank& rank, const Model& model, int l, View x, Works
 void decode_layer(const Rank& rank, const Model& model, int l, View x, const PagedBatch& kv,
                   const RaggedRows& probs, Workspace& ws) {
     View q = ws.q.view().rows(0, x.dim(0));  // [batch, n_q, d_head]
-    block(rank, model, model.layers[std::size_t(l)], x, ws, [&](View qkv, View attn) {
-        auto t = rank.time(Phase::Attention);
-        rank.dev.rope_append(rank.stream, qkv, model.inv_freq, model.rope_scale(), l, kv, q);
-        rank.dev.decode_attention(rank.stream, q, l, kv, probs, attn.reshaped(q.shape()));
-    });
+    block(rank, model, model.layers[std::size_t(l)], x, ws, rank.dev.exact_rows(),
+          [&](View qkv, View attn) {
+              auto t = rank.time(Phase::Attention);
+              rank.dev.rope_append(rank.stream, qkv, model.inv_freq, model.rope_scale(), l, kv, q);
+              rank.dev.decode_attention(rank.stream, q, l, kv, probs, attn.reshaped(q.shape()));
+          });
 }
 
 Tensor lm_head(const Rank& rank, const Model& model, View x, Workspace& ws) {
@@ -102,7 +107,7 @@ Tensor lm_head(const Rank& rank, const Model& model, View x, Workspace& ws) {
     View gathered = ws.all_logits.view().reshaped({n * config.vocab});  // R parts of [n, vocab/R]
 
     rank.dev.rms_norm(rank.stream, x, model.final_norm, config.rms_eps, normed);
-    linear(rank, normed, model.lm_head(), {}, logits);
+    linear(rank, normed, model.lm_head(), {}, logits, rank.dev.exact_rows());
     std::vector<std::int64_t> parts;
     for (int r = 0; r < ranks; ++r)
         parts.push_back(n * even_run(config.vocab, ranks, r).size());

@@ -122,6 +122,15 @@ LayerWeights load_layer(Loader& load, const ModelConfig& c, const Shard& s, int 
 
 }  // namespace
 
+Checkpoint random_checkpoint(const ModelConfig& config, std::uint64_t seed) {
+    std::vector<TensorInfo> tensors;
+    for (const Expected& e : expected_tensors(config))
+        tensors.push_back({e.name, config.dtype, e.shape,
+                           bytes_of(config.dtype, e.shape.elements()), "random weights",
+                           std::string(name(config.dtype))});
+    return Checkpoint::random(std::move(tensors), seed);
+}
+
 void check_tensors(const Checkpoint& checkpoint, const ModelConfig& config) {
     for (const Expected& e : expected_tensors(config)) {
         const TensorInfo* found = checkpoint.find(e.name);

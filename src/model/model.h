@@ -44,6 +44,9 @@ DType weight_dtype(const ModelConfig& config, const std::string& requested);
 // Bytes of load_model's result on this rank.
 std::size_t model_bytes(const ModelConfig& config, const Shard& shard, DType dtype);
 
+// Random weights of a model of this configuration, in the type that it names.
+Checkpoint random_checkpoint(const ModelConfig& config, std::uint64_t seed);
+
 // Usage error that names file and tensor where the checkpoint lacks what the configuration says, or has other shapes.
 void check_tensors(const Checkpoint& checkpoint, const ModelConfig& config);
 

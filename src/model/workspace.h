@@ -26,8 +26,9 @@ struct WorkspaceSize {
 struct Workspace {
     WorkspaceSize size;
     // The block.
-    Tensor x;        // [S, d_model] residual stream of a prompt
-    Tensor decode_x;  // [batch, d_model] of a decode step, which may fall between two layers of a prompt
+    Tensor x;  // [S, d_model] residual stream of a prompt
+    Tensor
+        decode_x;  // [batch, d_model] of a decode step, which may fall between two layers of a prompt
     Tensor normed;   // [n, d_model]
     Tensor qkv;      // [n, (n_q + 2 n_kv) d_head]
     Tensor q;        // [n, n_q, d_head]

@@ -5,8 +5,9 @@
 
 namespace cake {
 
-Observer::Observer(const Rank& rank, const ModelConfig& model, int n_tokens, Workspace& ws)
-    : rank_(rank), model_heads_(model.n_heads), n_tokens_(n_tokens), ws_(ws) {
+Observer::Observer(const Rank& rank, const ModelConfig& model, int n_tokens, Workspace& ws,
+                   bool share)
+    : rank_(rank), model_heads_(model.n_heads), n_tokens_(n_tokens), ws_(ws), share_(share) {
     if (ws_.size.columns)
         rank_.dev.fill_zero(rank_.stream, ws_.column_sums);
 }
@@ -26,9 +27,8 @@ void Observer::see(View q, const LayerKv& kv, int first) {
     }
 }
 
-// Policies of one run share the pass over the keys where they look through the same window.
 void Observer::observe(const Policy& policy, const LayerKv& kv) {
-    const std::pair wanted{policy.window, policy.stats};
+    const std::tuple wanted{policy.window, policy.stats, share_ ? nullptr : &policy};
     if (observed_ == wanted)
         return;
     auto t = rank_.time(Phase::Observe);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <optional>
+#include <tuple>
 
 #include "model/layer.h"
 #include "policy/policy.h"
@@ -18,7 +19,9 @@ struct LayerPreference {
 // One per layer. Buffers are the workspace's.
 class Observer {
 public:
-    Observer(const Rank& rank, const ModelConfig& model, int n_tokens, Workspace& ws);
+    // `share`: policies that look through the same window share one pass over the keys.
+    Observer(const Rank& rank, const ModelConfig& model, int n_tokens, Workspace& ws,
+             bool share = true);
 
     // A chunk's queries [c, n_q, d_head], the first at position `first`, and the layer's keys so far: keeps the queries of
     // the window, which may straddle chunks, and adds up the columns of attention where a policy observes all.
@@ -50,8 +53,10 @@ private:
     int model_heads_;  // query heads of all ranks
     int n_tokens_;
     Workspace& ws_;
-    // Of which (window, dtype of statistics) the workspace now holds the moments.
-    std::optional<std::pair<int, DType>> observed_;
+    bool share_;
+    // Of which window and dtype of statistics, and, where policies do not share, for whom the workspace now holds the
+    // moments.
+    std::optional<std::tuple<int, DType, const Policy*>> observed_;
     bool summed_ = false;  // ws.running is this layer's
 };
 

@@ -145,7 +145,8 @@ void check(const Policy& p) {
         throw usage_error("policy.stats is model; where policy.observe is all, it must be f32");
     if (p.window < 1)
         throw usage_error("policy.window is {}; at least one token must observe", p.window);
-    if (p.observe == Observe::Window && p.score != ColumnScore::Mean && p.window < 2)
+    if (p.observe == Observe::Window && p.window < 2 &&
+        (p.score != ColumnScore::Mean || p.share == Share::Preference))
         throw usage_error("policy.window is {}; a variance needs at least 2", p.window);
     if (p.observe != Observe::Nothing && p.cache_size <= p.window)
         throw usage_error(

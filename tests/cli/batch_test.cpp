@@ -161,10 +161,14 @@ TEST_F(Batch, SaysOfEachBadLineWhatIsWrongAndGoesOn) {
     EXPECT_THAT(error("key"), HasSubstr("jobs.jsonl:8: unknown key 'max_tokens'"));
     EXPECT_THAT(error("foreign"), HasSubstr("jobs.jsonl:9: token 512 is not an id from 0 to 511"));
     EXPECT_THAT(error("line 10"), HasSubstr("jobs.jsonl:10:"));
-    // Failed jobs have results too: nothing is left to do.
-    const ProgramResult again = run_program(batch("out.jsonl"));
-    EXPECT_EQ(again.exit_code, 0) << again.err;
+    // Failed jobs have results too: nothing is left to do, and it is still said that some failed.
+    const ProgramResult again = run_program(batch("out.jsonl", {"--report", file("report.json")}));
+    EXPECT_EQ(again.exit_code, 3) << again.err;
     EXPECT_EQ(results(read("out.jsonl")).size(), 10u);
+    const json report = read_json_file(file("report.json"));
+    EXPECT_EQ(report["summary"]["jobs"], 0);
+    EXPECT_EQ(report["summary"]["done_before"], 10);
+    EXPECT_EQ(report["time"], nullptr);
 }
 
 TEST_F(Batch, ReadsALineOfAMegabyte) {
@@ -267,11 +271,32 @@ TEST_F(Batch, SaysWhichJobsThePoolHasNoRoomFor) {
     const ProgramResult r =
         run_program(batch("out.jsonl", {"--policy", "full", "--set", "engine.kv_bytes=400KiB"}));
     EXPECT_EQ(r.exit_code, 3) << r.err;
-    const auto all = results(read("out.jsonl"));
+    EXPECT_THAT(r.err, HasSubstr("job job7: line 2: prompt and answer of 279 + 3 tokens need 850.0 "
+                                 "KiB of cache on a rank, and the pool has 374.0 KiB"));
+    auto all = results(read("out.jsonl"));
     EXPECT_EQ(all.at("job0")["output_tokens"], 3);
-    EXPECT_THAT(all.at("job7").value("error", ""),
-                HasSubstr("of 279 + 3 tokens need 850.0 KiB of cache on a rank, and "
-                          "engine.kv_bytes has room for 374.0 KiB"));
+    EXPECT_FALSE(all.contains("job7"));  // with more room another start does it
+    EXPECT_EQ(run_program(batch("out.jsonl", {"--policy", "full"})).exit_code, 0);
+    all = results(read("out.jsonl"));
+    EXPECT_EQ(all.at("job7")["output_tokens"], 3);
+}
+
+TEST_F(Batch, RefusesTheJobThatMemoryHasNoRoomForAndDoesTheOthers) {
+    // A model whose context is far longer than any memory.
+    std::filesystem::create_directories(file("model"));
+    for (const char* name : {"config.json", "model.safetensors", "generation_config.json"})
+        std::filesystem::copy(model + "/" + name, file("model"));
+    json config = read_json_file(file("model/config.json"));
+    config["max_position_embeddings"] = 1 << 27;
+    write("model/config.json", config.dump());
+    model = file("model");
+    json large = job(1, 3);
+    large["max_new_tokens"] = 1 << 26;
+    write("jobs.jsonl", large.dump() + "\n" + job(0, 3).dump() + "\n");
+    const ProgramResult r = run_program(batch("out.jsonl", {"--policy", "full"}));
+    EXPECT_EQ(r.exit_code, 3) << r.err;
+    EXPECT_THAT(r.err, HasSubstr("job job1: line 1: prompt and answer of"));
+    EXPECT_EQ(results(read("out.jsonl")).at("job0")["output_tokens"], 3);
 }
 
 TEST_F(Batch, RefusesRanksThatFormNoReplicas) {
@@ -286,12 +311,18 @@ TEST_F(Batch, RefusesRanksThatFormNoReplicas) {
 TEST_F(Batch, EndsInGoodOrderOnASignalAndGoesOnLater) {
     write_jobs(40, 240);
     ASSERT_EQ(run_program(batch("whole.jsonl")).exit_code, 0);
-    for (const auto& [ranks, signal] : {std::pair{1, SIGTERM}, {1, SIGUSR1}, {2, SIGUSR1}}) {
+    struct Case {
+        int ranks;
+        std::string tensor;
+        int signal;
+    };
+    for (const auto& [ranks, tensor, signal] :
+         {Case{1, "all", SIGTERM}, {1, "all", SIGUSR1}, {2, "all", SIGUSR1}, {2, "1", SIGUSR1}}) {
         std::filesystem::remove(file("out.jsonl"));
-        const ProgramOptions options{.signals = {{0.6, signal}}};
-        const ProgramResult r = ranks == 1
-                                    ? run_program(batch("out.jsonl"), options)
-                                    : run_program_on_ranks(ranks, batch("out.jsonl"), options);
+        const ProgramOptions options{.signals = {{0.7, signal}}};
+        const auto args = batch("out.jsonl", {"--set", "parallel.tensor=" + tensor});
+        const ProgramResult r =
+            ranks == 1 ? run_program(args, options) : run_program_on_ranks(ranks, args, options);
         EXPECT_EQ(r.exit_code, 75) << r.err;
         const auto before = tokens("out.jsonl");
         EXPECT_LT(before.size(), 40u);
@@ -299,6 +330,19 @@ TEST_F(Batch, EndsInGoodOrderOnASignalAndGoesOnLater) {
         EXPECT_EQ(run_program(batch("out.jsonl")).exit_code, 0);
         EXPECT_EQ(tokens("out.jsonl"), tokens("whole.jsonl"));
     }
+}
+
+TEST_F(Batch, EndsInGoodOrderWhenItsScriptIsTerminated) {
+    write_jobs(40, 240);
+    auto args = batch("out.jsonl");
+    args.insert(args.begin(), {CAKE_SOURCE_DIR "/launch/mpirun.sh", "2"});
+    const ProgramResult r = run_command(
+        args,
+        {.environment = {{"CAKE_BIN", std::getenv("CAKE_PROGRAM")}, {"CAKE_OVERSUBSCRIBE", "1"}},
+         .signals = {{1.0, SIGTERM}}});
+    EXPECT_EQ(r.exit_code, 75) << r.err;
+    EXPECT_THAT(r.err, HasSubstr("start again with the same files to go on"));
+    EXPECT_LT(tokens("out.jsonl").size(), 40u);
 }
 
 TEST_F(Batch, EndsAtOnceOnASecondSignal) {

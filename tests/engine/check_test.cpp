@@ -38,9 +38,9 @@ TEST(Check, FindsCopiesOfASharedKvHeadThatHoldOtherTokens) {
             PhaseTimes times;
             const Rank rank{*dev, comm, &times, {}, &comm};
             if (same)
-                EXPECT_NO_THROW(check_equal_copies(rank, cache));
+                EXPECT_NO_THROW(check_equal_copies(rank, Policy{}, cache));
             else
-                EXPECT_THROW(check_equal_copies(rank, cache), Error);
+                EXPECT_THROW(check_equal_copies(rank, Policy{}, cache), Error);
         });
 }
 

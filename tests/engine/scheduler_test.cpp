@@ -38,7 +38,7 @@ std::vector<Request> requests_of(const std::vector<int>& lengths) {
 }
 
 struct Setting {
-    int ranks = 1, batch = 1, interleave = 1;
+    int ranks = 1, batch = 1, interleave_ms = 0;
     Policy policy = {};
     std::size_t kv_bytes = 0;
     int stop_after = -1;  // tokens; -1: never
@@ -95,7 +95,7 @@ Served serve_all(const Setting& s, std::vector<Request> requests) {
             .stopped = [&] { return s.stop_after >= 0 && tokens >= s.stop_after; },
         };
         const bool all =
-            serve(engine, feed, {.interleave = s.interleave, .prefill = {.check = true}});
+            serve(engine, feed, {.interleave_ms = s.interleave_ms, .prefill = {.check = true}});
         if (comm.rank() != 0)
             return;
         out.all = all;
@@ -117,10 +117,10 @@ TEST_P(SchedulerPolicies, GivesEachRequestTheTokensThatItHasAlone) {
         const Setting alone{.ranks = ranks, .policy = policy_named(GetParam())};
         const Served expected = serve_all(alone, requests);
         ASSERT_EQ(expected.tokens.size(), requests.size());
-        for (int interleave : {0, 1, 3}) {
+        for (int interleave_ms : {0, 1, 1000000}) {
             Setting together = alone;
             together.batch = 8;
-            together.interleave = interleave;
+            together.interleave_ms = interleave_ms;
             const Served served = serve_all(together, requests);
             EXPECT_TRUE(served.all);
             EXPECT_EQ(served.tokens, expected.tokens) << ranks << " ranks";

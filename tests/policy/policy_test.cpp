@@ -169,10 +169,14 @@ TEST(Policy, TovaScoresByTheLastQueryOverAllHeads) {
     EXPECT_EQ(p.share, Share::Uniform);
     EXPECT_EQ(p.decode, DecodeEvict::Position);
     EXPECT_EQ(p.cache_size, 1024);
-    for (const std::string share : {"pyramid", "random", "preference"}) {
+    for (const std::string share : {"pyramid", "random"}) {
         c.share = share;
         EXPECT_EQ(message(c), "accepted") << share;
     }
+    c.share = "preference";  // one query has no variance: all layers would be alike
+    EXPECT_THAT(message(c), HasSubstr("a variance needs at least 2"));
+    c.window = 2;
+    EXPECT_EQ(message(c), "accepted");
     c.observe = "nothing";
     c.window.reset();
     c.share = "uniform";

@@ -94,7 +94,9 @@ bool exchange(pid_t pid, const ProgramOptions& options, Pipe& in, Pipe& out, Pip
     return true;
 }
 
-ProgramResult run(std::vector<std::string> command, const ProgramOptions& options) {
+}  // namespace
+
+ProgramResult run_command(std::vector<std::string> command, const ProgramOptions& options) {
     std::vector<char*> argv;
     for (std::string& word : command)
         argv.push_back(word.data());
@@ -121,13 +123,11 @@ ProgramResult run(std::vector<std::string> command, const ProgramOptions& option
     return result;
 }
 
-}  // namespace
-
 ProgramResult run_program(const std::vector<std::string>& arguments,
                           const ProgramOptions& options) {
     std::vector<std::string> command{from_environment("CAKE_PROGRAM")};
     command.insert(command.end(), arguments.begin(), arguments.end());
-    return run(std::move(command), options);
+    return run_command(std::move(command), options);
 }
 
 ProgramResult run_program_on_ranks(int ranks, const std::vector<std::string>& arguments,
@@ -135,7 +135,7 @@ ProgramResult run_program_on_ranks(int ranks, const std::vector<std::string>& ar
     std::vector<std::string> command{from_environment("CAKE_MPIEXEC"), "--oversubscribe", "-n",
                                      std::to_string(ranks), from_environment("CAKE_PROGRAM")};
     command.insert(command.end(), arguments.begin(), arguments.end());
-    return run(std::move(command), options);
+    return run_command(std::move(command), options);
 }
 
 }  // namespace cake::test

@@ -22,6 +22,9 @@ struct ProgramOptions {
     std::vector<std::pair<double, int>> signals = {};  // sent to it: after so many seconds, which
 };
 
+// Any program.
+ProgramResult run_command(std::vector<std::string> command, const ProgramOptions& options = {});
+
 // The program whose path stands in the environment as CAKE_PROGRAM (ctest sets it).
 ProgramResult run_program(const std::vector<std::string>& arguments,
                           const ProgramOptions& options = {});
