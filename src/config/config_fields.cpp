@@ -10,6 +10,8 @@
 
 #include <fmt/format.h>
 
+#include "config/yaml_text.h"
+
 namespace cake {
 namespace {
 
@@ -26,15 +28,6 @@ std::optional<T> parse(const std::string& text) {
     if (error != std::errc() || end != text.data() + text.size())
         return std::nullopt;
     return value;
-}
-
-// Reports are JSON, whose texts are UTF-8; its writer is asked rather than a second judge.
-bool is_utf8(const std::string& text) {
-    try {
-        return !json(text).dump().empty();
-    } catch (const json::exception&) {
-        return false;
-    }
 }
 
 template <typename T>

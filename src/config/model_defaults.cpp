@@ -8,8 +8,8 @@
 #include <yaml-cpp/yaml.h>
 
 #include "base/error.h"
+#include "config/compiled_files.h"
 #include "config/model_config.h"
-#include "config/model_files.h"
 #include "config/run_config.h"
 
 namespace cake {
@@ -78,7 +78,7 @@ void choose_tau(const YAML::Node& table, int cache_size, ModelDefaults& out) {
 
 ModelDefaults model_defaults(const ModelConfig& model, int cache_size) {
     ModelDefaults out;
-    for (const ModelFile& file : model_files()) {
+    for (const CompiledFile& file : model_files()) {
         try {
             const YAML::Node root = YAML::Load(file.text);
             if (!matches(root["match"], model))

@@ -1,8 +1,6 @@
 #include "config/run_config.h"
 
 #include <algorithm>
-#include <filesystem>
-#include <fstream>
 #include <set>
 
 #include "base/error.h"
@@ -89,18 +87,7 @@ void apply_text(RunConfig& config, const std::string& text, const YamlSource& so
 }  // namespace
 
 void apply_config_file(RunConfig& config, const std::string& path) {
-    std::error_code ignored;
-    if (std::filesystem::is_directory(path, ignored))
-        throw usage_error("{}: this is a folder; a configuration is a YAML file", path);
-    std::ifstream file(path, std::ios::binary);
-    if (!file)
-        throw usage_error("{}: cannot be opened: {}", path, std::generic_category().message(errno));
-    std::string text(std::size_t(2) << 20, '\0');  // more than parse_yaml takes
-    file.read(text.data(), std::streamsize(text.size()));
-    text.resize(std::size_t(file.gcount()));
-    if (file.bad())
-        throw usage_error("{}: cannot be read", path);
-    apply_config_text(config, text, path);
+    apply_config_text(config, yaml_file_text(path), path);
 }
 
 void apply_config_text(RunConfig& config, const std::string& text, const std::string& name) {

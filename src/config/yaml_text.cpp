@@ -1,7 +1,10 @@
 #include "config/yaml_text.h"
 
+#include <filesystem>
+#include <fstream>
 #include <sstream>
 
+#include <nlohmann/json.hpp>
 #include <yaml-cpp/anchor.h>
 #include <yaml-cpp/eventhandler.h>
 
@@ -71,6 +74,21 @@ std::string YamlSource::at_line(int line) const {
     return has_lines && line >= 0 ? fmt::format("{}:{}", name, line + 1) : name;
 }
 
+std::string yaml_file_text(const std::string& path) {
+    std::error_code ignored;
+    if (std::filesystem::is_directory(path, ignored))
+        throw usage_error("{}: this is a folder, and must be a YAML file", path);
+    std::ifstream file(path, std::ios::binary);
+    if (!file)
+        throw usage_error("{}: cannot be opened: {}", path, std::generic_category().message(errno));
+    std::string text(std::size_t(2) << 20, '\0');  // more than parse_yaml takes
+    file.read(text.data(), std::streamsize(text.size()));
+    text.resize(std::size_t(file.gcount()));
+    if (file.bad())
+        throw usage_error("{}: cannot be read", path);
+    return text;
+}
+
 YAML::Node parse_yaml(const std::string& text, const YamlSource& source) {
     if (text.size() > most_bytes)
         throw usage_error("{}: more than {} bytes are not a configuration", source.name,
@@ -85,6 +103,14 @@ YAML::Node parse_yaml(const std::string& text, const YamlSource& source) {
         return YAML::Load(text);
     } catch (const YAML::Exception& error) {
         throw usage_error("{}: this is not YAML: {}", source.at(error.mark), error.msg);
+    }
+}
+
+bool is_utf8(const std::string& text) {
+    try {  // JSON's writer is asked rather than a second judge
+        return !nlohmann::json(text).dump().empty();
+    } catch (const nlohmann::json::exception&) {
+        return false;
     }
 }
 

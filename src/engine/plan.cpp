@@ -20,6 +20,7 @@ PlanInput plan_input(const RunConfig& config, const ModelConfig& model, int rank
     const std::string& cache = config.engine.cache_dtype;
     in.cache =
         cache == "f32" || (cache == "auto" && in.weights == DType::F32) ? DType::F32 : DType::BF16;
+    in.residual = config.engine.residual_dtype == "bf16" ? DType::BF16 : DType::F32;
     return in;
 }
 
@@ -63,6 +64,7 @@ WorkspaceSize workspace_size(const PlanInput& in) {
     z.chunk = std::min(in.chunk, in.prompt);
     z.batch = in.batch;
     z.cache_dtype = in.cache;
+    z.residual_dtype = in.residual;
     for (const Policy& p : in.policies) {
         z.selects |= p.evicts(in.prompt);
         z.columns |= p.observe == Observe::All;
@@ -178,7 +180,7 @@ TrafficPlan plan_traffic(const PlanInput& in) {
     if (in.ranks == 1)
         return t;
     const std::int64_t L = in.model.n_layers, S = in.prompt,
-                       row = in.model.d_model * std::int64_t(sizeof(float));
+                       row = std::int64_t(bytes_of(in.residual, in.model.d_model));
     const std::int64_t chunk = std::min<std::int64_t>(in.chunk, S);
     t.prefill_all_reduces = 1 + 2 * L * ((S + chunk - 1) / chunk);
     t.prefill_all_reduce_bytes = (1 + 2 * L) * S * row;

@@ -27,6 +27,7 @@ struct PlanInput {
     int page_tokens = 0;  // 0: auto
     DType weights = DType::F32;
     DType cache = DType::F32;
+    DType residual = DType::F32;  // of the residual stream and the block's all-reduces
 };
 
 // What a configuration asks for, "auto" resolved: the cache is bf16, or f32 with f32 weights.

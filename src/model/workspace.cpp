@@ -22,13 +22,13 @@ std::vector<Row> table(const ModelConfig& m, const Shard& s, const WorkspaceSize
     const std::int64_t scored = z.selects ? S : 0;
     const DType f = DType::F32;
     return {
-        {&W::x, &B::residual, f, {S, m.d_model}},
-        {&W::decode_x, &B::residual, f, {z.batch, m.d_model}},
+        {&W::x, &B::residual, z.residual_dtype, {S, m.d_model}},
+        {&W::decode_x, &B::residual, z.residual_dtype, {z.batch, m.d_model}},
         {&W::normed, &B::other, f, {n, m.d_model}},
         {&W::qkv, &B::other, f, {n, (n_q + 2 * n_kv) * d}},
         {&W::q, &B::other, f, {n, n_q, d}},
         {&W::attn, &B::other, f, {n, n_q * d}},
-        {&W::delta, &B::other, f, {n, m.d_model}},
+        {&W::delta, &B::other, z.residual_dtype, {n, m.d_model}},
         {&W::gate_up, &B::other, f, {n, 2 * ff}},
         {&W::act, &B::other, f, {n, ff}},
         {&W::k, &B::uncut_layer, z.cache_dtype, {n_kv, S, d}},

@@ -20,6 +20,7 @@ struct WorkspaceSize {
     std::int64_t decode_rows =
         0;  // floats of one query head's probability rows, over all layers and sequences
     DType cache_dtype = DType::F32;
+    DType residual_dtype = DType::F32;  // of x, decode_x and delta
 };
 
 // n = rows of a block: the larger of chunk and batch. S = prompt.

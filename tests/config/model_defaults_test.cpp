@@ -1,7 +1,7 @@
 #include <gmock/gmock.h>
 
+#include "config/compiled_files.h"
 #include "config/model_config.h"
-#include "config/model_files.h"
 #include "config/run_config.h"
 
 namespace cake {
@@ -108,7 +108,7 @@ TEST(ModelDefaults, ComeFromFilesOfWhichEachIsFoundBySomeModel) {
     std::vector<std::string> found;
     for (const Known& known : known_models())
         found.push_back(model_defaults(known.model, 1024).file);
-    for (const ModelFile& file : model_files())
+    for (const CompiledFile& file : model_files())
         EXPECT_THAT(found, testing::Contains(file.path));
 }
 

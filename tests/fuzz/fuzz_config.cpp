@@ -1,9 +1,10 @@
-// config.json, metadata of GGUF and YAML configurations of any bytes: read, or refused with a usage
+// config.json, metadata of GGUF, YAML configurations and machines of any bytes: read, or refused with a usage
 // error. The first byte chooses.
 #include <cstdint>
 #include <cstdlib>
 #include <string>
 
+#include "config/machine.h"
 #include "config/model_config.h"
 #include "config/run_config.h"
 #include "expect_usage_error.h"
@@ -42,6 +43,12 @@ void read_run(const std::string& text) {
         std::abort();
 }
 
+void read_machine_file(const std::string& text) {
+    const auto dump = cake::to_json(cake::machine_from_text(text, "fuzz.yaml"));
+    if (cake::to_json(cake::machine_from_text(dump.dump(), "dump")) != dump)
+        std::abort();
+}
+
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
@@ -49,10 +56,11 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         return 0;
     const std::string text(reinterpret_cast<const char*>(data + 1), size - 1);
     cake::expect_success_or_usage_error([&] {
-        switch (data[0] % 3) {
+        switch (data[0] % 4) {
             case 0: read_model(text); break;
             case 1: read_run(text); break;
-            default: read_gguf(text);
+            case 2: read_gguf(text); break;
+            default: read_machine_file(text);
         }
     });
     return 0;

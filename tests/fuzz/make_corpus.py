@@ -80,7 +80,7 @@ def jsonl_seeds():
 
 
 def config_seeds():
-    """The first byte chooses, modulo 3: config.json, YAML, GGUF without its magic."""
+    """The first byte chooses, modulo 4: config.json, YAML, GGUF without its magic, a machine."""
     llama = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": 512, "hidden_size": 128,
              "intermediate_size": 80, "num_hidden_layers": 5, "num_attention_heads": 8, "num_key_value_heads": 4,
              "rms_norm_eps": 1e-05, "rope_theta": 1e4, "max_position_embeddings": 2048, "torch_dtype": "float32",
@@ -101,6 +101,9 @@ def config_seeds():
                  value("llama.vocab_size", 4, struct.pack("<I", 10))]
     yield b"\2" + gguf(3, metadata, [])[4:]
     yield b"\1" + b"model:\n  path: /m\npolicy:\n  name: cake\n  cache_size: 512\n  window: 32\n"
+    yield b"\3" + (b"name: m\ndevices_per_node: 8\nshared: true\nmemory_bytes: 1GiB\nread_gb_s: 1\ngemm_tflop_s: 1\n"
+                   b"attention_tflop_s: 1\nlink_gb_s: 1\nlink_latency_us: 0\nnetwork_gb_s: 1\nnetwork_latency_us: 0\n"
+                   b"residual: f32\n")
 
 
 def added(i, text, **flags):

@@ -61,11 +61,12 @@ for folder in "${folders[@]}"; do
         objects+=("$object")
     done
 done
-# The build compiles configs/models/*.yaml in; here there are none.
-echo '#include "config/model_files.h"
-std::span<const cake::ModelFile> cake::model_files() { return {}; }' >"$build/model_files.cpp"
-compile "$build/model_files.cpp" "$build/objects/model_files.o"
-objects+=("$build/objects/model_files.o")
+# The build compiles configs/models and configs/machines in; here there are none.
+echo '#include "config/compiled_files.h"
+std::span<const cake::CompiledFile> cake::model_files() { return {}; }
+std::span<const cake::CompiledFile> cake::machine_files() { return {}; }' >"$build/compiled_files.cpp"
+compile "$build/compiled_files.cpp" "$build/objects/compiled_files.o"
+objects+=("$build/objects/compiled_files.o")
 rm -f "$build/libfuzzed.a"
 ar rcs "$build/libfuzzed.a" "${objects[@]}"
 
