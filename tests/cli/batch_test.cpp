@@ -68,6 +68,14 @@ protected:
         return args;
     }
 
+    // When a program that writes there is at work.
+    std::function<bool(double)> has_results(const std::string& output) const {
+        return [this, output](double) { return !read(output).empty(); };
+    }
+    static std::function<bool(double)> after(double s) {
+        return [s](double seconds) { return seconds >= s; };
+    }
+
     // By id; a line that is no result, or an id that is there twice, is a failure.
     std::map<std::string, json> results(const std::string& text) const {
         std::map<std::string, json> out;
@@ -319,7 +327,7 @@ TEST_F(Batch, EndsInGoodOrderOnASignalAndGoesOnLater) {
     for (const auto& [ranks, tensor, signal] :
          {Case{1, "all", SIGTERM}, {1, "all", SIGUSR1}, {2, "all", SIGUSR1}, {2, "1", SIGUSR1}}) {
         std::filesystem::remove(file("out.jsonl"));
-        const ProgramOptions options{.signals = {{0.7, signal}}};
+        const ProgramOptions options{.signals = {{has_results("out.jsonl"), signal}}};
         const auto args = batch("out.jsonl", {"--set", "parallel.tensor=" + tensor});
         const ProgramResult r =
             ranks == 1 ? run_program(args, options) : run_program_on_ranks(ranks, args, options);
@@ -339,7 +347,7 @@ TEST_F(Batch, EndsInGoodOrderWhenItsScriptIsTerminated) {
     const ProgramResult r = run_command(
         args,
         {.environment = {{"CAKE_BIN", std::getenv("CAKE_PROGRAM")}, {"CAKE_OVERSUBSCRIBE", "1"}},
-         .signals = {{1.0, SIGTERM}}});
+         .signals = {{has_results("out.jsonl"), SIGTERM}}});
     EXPECT_EQ(r.exit_code, 75) << r.err;
     EXPECT_THAT(r.err, HasSubstr("start again with the same files to go on"));
     EXPECT_LT(tokens("out.jsonl").size(), 40u);
@@ -350,8 +358,8 @@ TEST_F(Batch, EndsAtOnceOnASecondSignal) {
     std::vector<std::string> args = batch("out.jsonl");
     args[4] = file("jobs.fifo");
     ASSERT_EQ(mkfifo(args[4].c_str(), 0600), 0);
-    const ProgramResult r =
-        run_program(args, {.timeout_s = 20, .signals = {{0.3, SIGTERM}, {0.6, SIGTERM}}});
+    const ProgramResult r = run_program(
+        args, {.timeout_s = 20, .signals = {{after(0.5), SIGTERM}, {after(1.0), SIGTERM}}});
     EXPECT_FALSE(r.timed_out);
     EXPECT_EQ(r.exit_code, 75) << r.err;
 }

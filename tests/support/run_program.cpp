@@ -65,12 +65,11 @@ bool exchange(pid_t pid, const ProgramOptions& options, Pipe& in, Pipe& out, Pip
             return false;
         double wait_s = left_s;
         if (n_signals < options.signals.size()) {
-            const auto [after_s, signal] = options.signals[n_signals];
-            wait_s = std::min(wait_s, after_s - timer.seconds());
-            if (wait_s <= 0) {
+            const auto& [is_time, signal] = options.signals[n_signals];
+            wait_s = std::min(wait_s, 0.01);
+            if (is_time(timer.seconds())) {
                 kill(pid, signal);
                 ++n_signals;
-                continue;
             }
         }
         if (poll(wanted.data(), wanted.size(), int(wait_s * 1000) + 1) < 0 && errno != EINTR)

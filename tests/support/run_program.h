@@ -1,6 +1,7 @@
 // Runs the built program, as a user does, and says what came out.
 #pragma once
 
+#include <functional>
 #include <optional>
 #include <string>
 #include <utility>
@@ -18,8 +19,9 @@ struct ProgramOptions {
     std::string input = {};  // to stdin
     // Set or replaced; without a value taken away.
     std::vector<std::pair<std::string, std::optional<std::string>>> environment = {};
-    double timeout_s = 60;                             // then it and what it started are killed
-    std::vector<std::pair<double, int>> signals = {};  // sent to it: after so many seconds, which
+    double timeout_s = 60;  // then it and what it started are killed
+    // Sent to it one after another: as soon as the condition holds (asked with the seconds so far).
+    std::vector<std::pair<std::function<bool(double)>, int>> signals = {};
 };
 
 // Any program.
