@@ -13,8 +13,9 @@ std::string table(const PlanInput& plan, const std::vector<RankPlan>& ranks) {
         "{} layers, {} query and {} KV heads of {}; {} weights, {} cache in pages of {} tokens\n"
         "prompt {} tokens, {} new; policy {}, cache size {}, window {}, {}\n\n",
         plan.model.n_layers, plan.model.n_heads, plan.model.n_kv_heads, plan.model.d_head,
-        name(plan.weights), name(plan.cache), page_tokens(plan), plan.prompt, plan.new_tokens,
-        policy.name, policy.cache_size, policy.window, policy.cascade ? "cascade" : "no cascade");
+        name(plan.weights.main()), name(plan.cache), page_tokens(plan), plan.prompt,
+        plan.new_tokens, policy.name, policy.cache_size, policy.window,
+        policy.cascade ? "cascade" : "no cascade");
     out += fmt::format("{:>4} {:>9} {:>9} {:>7} {:>10} {:>10} {:>10} {:>10} {:>10} {:>10} {:>11}\n",
                        "rank", "q heads", "kv heads", "mlp", "weights", "residual", "uncut", "kept",
                        "workspace", "logits", "total");
