@@ -16,7 +16,7 @@ PlanInput plan_input(const RunConfig& config, const ModelConfig& model, int rank
     in.new_tokens = new_tokens;
     in.chunk = config.engine.prefill_chunk;
     in.page_tokens = int(number_in(config.engine.page_tokens).value_or(0));
-    in.weights = weight_types(model, config.model.dtype, config.model.path);
+    in.weights = requested_types(model, config.model.dtype, config.model.path);
     const std::string& cache = config.engine.cache_dtype;
     const bool wide = cache == "f32" || (cache == "auto" && in.weights.main() == DType::F32);
     in.cache = wide ? DType::F32 : DType::BF16;

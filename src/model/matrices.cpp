@@ -83,8 +83,8 @@ std::size_t WeightTypes::bytes_of(const Matrix& matrix) const {
     return cake::bytes_of(of(matrix), matrix.rows() * matrix.columns());
 }
 
-WeightTypes weight_types(const ModelConfig& config, const std::string& requested,
-                         const std::string& path) {
+WeightTypes requested_types(const ModelConfig& config, const std::string& requested,
+                            const std::string& path) {
     if (requested == "f32")
         return DType::F32;
     if (requested == "bf16")

@@ -58,7 +58,7 @@ private:
 
 // `requested` is auto, f32 or bf16. auto takes the types of the files at `path`; of a config.json without weights, the
 // type that it says.
-WeightTypes weight_types(const ModelConfig& config, const std::string& requested,
-                         const std::string& path);
+WeightTypes requested_types(const ModelConfig& config, const std::string& requested,
+                            const std::string& path);
 
 }  // namespace cake

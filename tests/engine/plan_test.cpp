@@ -38,7 +38,7 @@ TEST(Plan, CountsTheWeightsThatLoadingTakes) {
         std::size_t all = 0;
         for (int r = 0; r < 2; ++r) {
             const Shard shard = shard_of(config, 2, r);
-            const WeightTypes types = weight_types(config, "auto", path);
+            const WeightTypes types = requested_types(config, "auto", path);
             const Model model = load_model(*dev, Checkpoint::open(path), config, shard, types);
             EXPECT_EQ(model.weight_bytes(), model_bytes(config, shard, types)) << name;
             all += model.weight_bytes();

@@ -92,7 +92,7 @@ TEST_F(SmolLm2, WeightsAsStoredAgreeWithTheOfficialCode) {
     for (int ranks : {1, 2, 3}) {
         SCOPED_TRACE(std::to_string(ranks) + " ranks");
         RunSettings s = settings(ranks == 1 ? 2 : 1);
-        s.weights = weight_types(read_model_config(s.model), "auto", s.model);
+        s.weights = requested_types(read_model_config(s.model), "auto", s.model);
         EXPECT_TRUE(is_quantized(s.weights.main()));
         const auto out = run_model(ranks, s);
         EXPECT_LT(largest_difference(out[0].logits[0], before.f32("logits")), 5e-3);

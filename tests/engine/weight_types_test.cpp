@@ -16,7 +16,7 @@ Model load(const std::string& path, int ranks, int rank, const WeightTypes& type
 }
 
 WeightTypes stored_types(const std::string& path) {
-    return weight_types(read_model_config(path), "auto", path);
+    return requested_types(read_model_config(path), "auto", path);
 }
 
 bool splits_blocks(Range columns, DType dtype) {
@@ -101,19 +101,19 @@ TEST(WeightTypes, OfAnF32OrBf16RequestAreThatType) {
     const std::string path = write_gguf(folder, random_tiny(true, DType::Q5_K));
     for (DType dtype : {DType::F32, DType::BF16}) {
         const WeightTypes types =
-            weight_types(read_model_config(path), std::string(name(dtype)), path);
+            requested_types(read_model_config(path), std::string(name(dtype)), path);
         const Model m = load(path, 2, 1, types);
         EXPECT_EQ(m.layers[0].qkv.dtype(), dtype);
         EXPECT_EQ(m.embedding.dtype(), dtype);
         EXPECT_EQ(m.weight_bytes(), model_bytes(m.config, m.shard, types));
     }
-    EXPECT_THROW(weight_types(read_model_config(path), "f16", path), Error);
+    EXPECT_THROW(requested_types(read_model_config(path), "f16", path), Error);
 }
 
 TEST(WeightTypes, OfAConfigurationWithoutWeightsAreWhatItSays) {
     ModelConfig config;
     config.dtype = DType::BF16;
-    EXPECT_EQ(weight_types(config, "auto", "").all(), DType::BF16);
+    EXPECT_EQ(requested_types(config, "auto", "").all(), DType::BF16);
 }
 
 TEST(WeightTypes, DecideTheTypeOfTheCache) {
