@@ -9,8 +9,8 @@
 #include <dnnl.hpp>
 
 // The .inc files define functions and types in the namespace that is open here, for vectors of
-// kVectorBytes. What GCC's vector extension compiles badly (small integers and halves to W lanes of 32 bits) is given to
-// them as functions. GCC compiles everything between push_options and pop_options for the wider
+// kVectorBytes. What GCC's vector extension compiles badly (bytes and halves to lanes of 32 bits) is
+// given to them as functions. GCC compiles everything between push_options and pop_options for the wider
 // instruction set; headers with inline functions are included above, outside, so that no AVX-512
 // code of theirs can be linked into the rest of the program.
 namespace cake::avx2 {
