@@ -30,7 +30,7 @@ struct Ceilings {
     double gemm_tflop_s = 0;  // F32 activations; 2048 x 2048 x 2048
 };
 
-// A linear layer's parameters: weight [out, in] F32 or BF16; bias F32 [out], or empty.
+// A linear layer's parameters: weight [out, in] of any type of weights (is_weight_type); bias F32 [out], or empty.
 struct LinearWeights {
     View weight;
     View bias;
@@ -65,7 +65,7 @@ public:
 
     // ---- transformer block --------------------------------------------------------------------------------------
     // out[i, :] = table[ids[i] - first_row, :], zeros where the id lies outside this rank's rows of the vocabulary.
-    // ids: I32 [n]; table: [rows, d_model] F32 or BF16; out: [n, d_model].
+    // ids: I32 [n]; table: [rows, d_model] of any type of weights; out: [n, d_model].
     virtual void embed(Stream s, View ids, View table, std::int64_t first_row, View out) = 0;
 
     // out[r, :] = x[r, :] / sqrt(mean(x[r, :]^2) + eps) * weight.  x, out: [n, d_model]; weight: F32 [d_model].

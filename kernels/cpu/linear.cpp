@@ -15,10 +15,9 @@ namespace cake {
 
 namespace {
 
-// Where oneDNN gets ahead. Our kernels take so many rows at a time.
+// Where oneDNN gets ahead.
 constexpr std::int64_t kFewRows = 32;
 constexpr std::int64_t few_rows(DType weights) { return weights == DType::F32 ? kFewRows : 64; }
-constexpr std::int64_t kRowsAtOnce = 16;
 
 // A panel of widened weights should still lie in L2 when it is multiplied, and fill oneDNN's tiles.
 constexpr std::int64_t kPanelBytes = 1 << 20;
@@ -27,10 +26,11 @@ constexpr std::int64_t kPanelMultiple = 64;  // rows
 // Rows first .. first + n of the weights as F32 in `to`.
 void widen_rows(int threads, View weight, std::int64_t first, std::int64_t n, float* to) {
     const std::int64_t in = weight.dim(1);
-    const bf16* from = weight.as<bf16>() + first * in;
+    const auto* from = static_cast<const std::byte*>(weight.data());
+    const std::size_t row_bytes = bytes_of(weight.dtype(), in);
     parallel_pieces(threads, n, 16, [&](std::int64_t begin, std::int64_t end) {
-        for (std::int64_t i = begin * in; i < end * in; ++i)
-            to[i] = to_float(from[i]);
+        wide_kernels().widen(weight.dtype(), from + std::size_t(first + begin) * row_bytes,
+                             (end - begin) * in, to + begin * in);
     });
 }
 
@@ -78,8 +78,8 @@ void CpuBackend::linear(Stream, View x, const LinearWeights& w, View out) {
     CAKE_CHECK(!w.bias || w.bias.elements() == n_out, "bias {} of {}", w.bias.shape().str(),
                w.weight.shape().str());
     const DType dtype = w.weight.dtype();
-    CAKE_CHECK(dtype == DType::F32 || dtype == DType::BF16, "linear layer of {} weights",
-               cake::name(dtype));
+    CAKE_CHECK(is_weight_type(dtype) && in % traits(dtype).block_elements == 0,
+               "linear layer of {} {} weights", w.weight.shape().str(), cake::name(dtype));
     const float* from = x.as<float>();
     const float* bias = w.bias ? w.bias.as<float>() : nullptr;
     float* to = out.as<float>();
@@ -89,12 +89,12 @@ void CpuBackend::linear(Stream, View x, const LinearWeights& w, View out) {
     if (n <= few_rows(dtype)) {
         const std::int64_t grain = std::clamp<std::int64_t>(n_out / (8 * threads_) / 4 * 4, 4, 256);
         parallel_pieces(threads_, n_out, grain, [&](std::int64_t begin, std::int64_t end) {
-            for (std::int64_t r = 0; r < n; r += kRowsAtOnce) {
+            for (std::int64_t r = 0; r < n; r += few_rows_at_once) {
                 const FewRowsLinear task{from + r * in,
                                          w.weight.data(),
                                          bias,
                                          to + r * n_out,
-                                         std::min(kRowsAtOnce, n - r),
+                                         std::min(few_rows_at_once, n - r),
                                          in,
                                          n_out,
                                          dtype};

@@ -39,38 +39,26 @@ void rms_norm_row(const float* x, const float* weight, std::int64_t d, float eps
         out[i] = x[i] * inverse_rms * weight[i];
 }
 
-void widen_row(const float* from, std::int64_t n, float* to) { std::copy_n(from, n, to); }
-
-void widen_row(const bf16* from, std::int64_t n, float* to) {
-    for (std::int64_t i = 0; i < n; ++i)
-        to[i] = to_float(from[i]);
-}
-
-template <typename T>
-void embed_rows(View ids, View table, std::int64_t first_row, View out) {
-    const T* rows = table.as<T>();
-    const auto* id = ids.as<std::int32_t>();
-    auto* to = out.as<float>();
-    const std::int64_t d = table.dim(1);
-    for (std::int64_t i = 0; i < ids.elements(); ++i) {
-        const std::int64_t row = id[i] - first_row;
-        if (row >= 0 && row < table.dim(0))
-            widen_row(rows + row * d, d, to + i * d);
-        else
-            std::fill_n(to + i * d, d, 0.0f);
-    }
-}
-
 }  // namespace
 
 void CpuBackend::embed(Stream, View ids, View table, std::int64_t first_row, View out) {
     CAKE_CHECK(out.elements() == ids.elements() * table.dim(1),
                "embedding of {} ids from {} into {}", ids.elements(), table.shape().str(),
                out.shape().str());
-    if (table.dtype() == DType::BF16)
-        embed_rows<bf16>(ids, table, first_row, out);
-    else
-        embed_rows<float>(ids, table, first_row, out);
+    const std::int64_t d = table.dim(1);
+    CAKE_CHECK(is_weight_type(table.dtype()) && d % traits(table.dtype()).block_elements == 0,
+               "embedding of {} {}", table.shape().str(), cake::name(table.dtype()));
+    const auto* rows = static_cast<const std::byte*>(table.data());
+    const std::size_t row_bytes = bytes_of(table.dtype(), d);
+    const auto* id = ids.as<std::int32_t>();
+    auto* to = out.as<float>();
+    for (std::int64_t i = 0; i < ids.elements(); ++i) {
+        const std::int64_t row = id[i] - first_row;
+        if (row >= 0 && row < table.dim(0))
+            wide_kernels().widen(table.dtype(), rows + std::size_t(row) * row_bytes, d, to + i * d);
+        else
+            std::fill_n(to + i * d, d, 0.0f);
+    }
 }
 
 void CpuBackend::rms_norm(Stream, View x, View weight, float eps, View out) {

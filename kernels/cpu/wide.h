@@ -9,14 +9,17 @@
 
 namespace cake {
 
+// Of FewRowsLinear. Callers with more rows go group by group.
+constexpr std::int64_t few_rows_at_once = 16;
+
 // out[r, o] = x[r, :] . weight[o, :] + bias[o], for `rows` rows.
 struct FewRowsLinear {
-    const float* x;      // [rows, in]
-    const void* weight;  // [n_out, in] of `dtype`
-    const float* bias;   // [n_out], or null
-    float* out;          // [rows, n_out]
-    std::int64_t rows, in, n_out;
-    DType dtype;  // F32 or BF16
+    const float* x;                // [rows, in]
+    const void* weight;            // [n_out, in] of `dtype`; rows are whole blocks
+    const float* bias;             // [n_out], or null
+    float* out;                    // [rows, n_out]
+    std::int64_t rows, in, n_out;  // rows <= few_rows_at_once
+    DType dtype;                   // of weights: F32, BF16, F16 or quantised
 };
 
 // Causal attention of queries that share a KV head. Queries of all heads of the group are stacked
@@ -38,6 +41,10 @@ struct WideKernels {
     // Columns begin .. end of the result. Each weight is read once, for all rows. Row independent
     // bit for bit.
     void (*few_rows_linear)(const FewRowsLinear& task, std::int64_t begin, std::int64_t end);
+
+    // n elements of a row, of any type of weights (whole blocks), as F32: the numbers that few_rows_linear multiplies
+    // with.
+    void (*widen)(DType dtype, const void* row, std::int64_t n, float* out);
 
     // out[i] = silu(gate[i]) * up[i], i < n.
     void (*silu_mul)(const float* gate, const float* up, float* out, std::int64_t n);

@@ -40,6 +40,12 @@ const DTypeTraits& traits(DType dtype);
 inline std::string_view name(DType dtype) { return traits(dtype).name; }
 inline bool is_quantized(DType dtype) { return traits(dtype).block_elements > 1; }
 
+// Whether matrices of this type can be weights: F32, F16, BF16 and the quantised types.
+inline bool is_weight_type(DType dtype) {
+    return dtype == DType::F32 || dtype == DType::F16 || dtype == DType::BF16 ||
+           is_quantized(dtype);
+}
+
 // Bytes of `elements` elements, a multiple of the block.
 inline std::size_t bytes_of(DType dtype, std::int64_t elements) {
     return std::size_t(elements / traits(dtype).block_elements) *

@@ -70,9 +70,21 @@ std::string Shape::str() const {
     return out + "]";
 }
 
+namespace {
+
+// Blocks lie along the last dimension.
+bool holds_whole_blocks(DType dtype, const Shape& shape) {
+    const int block = traits(dtype).block_elements;
+    return block == 1 || (shape.rank() > 0 && shape[shape.rank() - 1] % block == 0);
+}
+
+}  // namespace
+
 View View::rows(std::int64_t first, std::int64_t n) const {
     CAKE_CHECK(first >= 0 && n >= 0 && first + n <= shape_[0], "rows {}..{} of {}", first,
                first + n, shape_.str());
+    CAKE_CHECK(shape_.row_elements() % traits(dtype_).block_elements == 0,
+               "rows of {} {} are not whole blocks", shape_.str(), name(dtype_));
     auto* start = static_cast<std::byte*>(data_) + bytes_of(dtype_, first * shape_.row_elements());
     return View(start, dtype_, shape_.with_rows(n));
 }
@@ -80,11 +92,15 @@ View View::rows(std::int64_t first, std::int64_t n) const {
 View View::reshaped(Shape shape) const {
     CAKE_CHECK(shape.elements() <= elements(), "{} does not fit into {}", shape.str(),
                shape_.str());
+    CAKE_CHECK(holds_whole_blocks(dtype_, shape), "{} {} does not hold whole blocks", shape.str(),
+               name(dtype_));
     return View(data_, dtype_, shape);
 }
 
 Tensor::Tensor(Buffer buffer, DType dtype, Shape shape)
     : buffer_(std::move(buffer)), view_(buffer_.data(), dtype, shape) {
+    CAKE_CHECK(holds_whole_blocks(dtype, shape), "{} {} does not hold whole blocks", shape.str(),
+               name(dtype));
     CAKE_CHECK(buffer_.bytes() >= view_.bytes(), "{} bytes cannot hold {} {}", buffer_.bytes(),
                shape.str(), name(dtype));
 }

@@ -63,7 +63,7 @@ private:
     int rank_ = 0;
 };
 
-// Borrowed, contiguous, row-major. Valid while its owner lives.
+// Borrowed, contiguous, row-major; of quantised types the last dimension is whole blocks. Valid while its owner lives.
 class View {
 public:
     View() = default;

@@ -17,13 +17,6 @@ namespace {
 namespace fs = std::filesystem;
 using nlohmann::json;
 
-bool has_weights(const std::string& folder) {
-    for (const auto& entry : fs::directory_iterator(folder))
-        if (entry.path().extension() == ".safetensors")
-            return true;
-    return false;
-}
-
 json rope_facts(const RopeConfig& rope) {
     json facts{{"theta", rope.theta}, {"scaling", name(rope.scaling)}};
     if (rope.scaling == RopeScaling::None)

@@ -33,8 +33,9 @@ std::string bytes_table(const PlanInput& plan, const std::vector<RankPlan>& rank
         "{} layers, {} query and {} KV heads of {}; {} weights, {} cache in pages of {} tokens\n"
         "prompt {} tokens, {} new; policy {}, cache size {}, window {}, {}\n\n",
         plan.model.n_layers, plan.model.n_heads, plan.model.n_kv_heads, plan.model.d_head,
-        name(plan.weights), name(plan.cache), page_tokens(plan), plan.prompt, plan.new_tokens,
-        policy.name, policy.cache_size, policy.window, policy.cascade ? "cascade" : "no cascade");
+        name(plan.weights.main()), name(plan.cache), page_tokens(plan), plan.prompt,
+        plan.new_tokens, policy.name, policy.cache_size, policy.window,
+        policy.cascade ? "cascade" : "no cascade");
     out += fmt::format("{:>4} {:>9} {:>9} {:>7} {:>10} {:>10} {:>10} {:>10} {:>10} {:>10} {:>11}\n",
                        "rank", "q heads", "kv heads", "mlp", "weights", "residual", "uncut", "kept",
                        "workspace", "logits", "total");
@@ -84,7 +85,7 @@ MachinePlan plan_machine(PlanInput plan, const Machine& machine, const std::vect
     out.text = fmt::format(
         "predicted, not measured: {}\n{} weights, {} cache, sums in {}; prompt {} tokens, {} new, "
         "batch {}; policy {}{}\n\n",
-        machine.name, name(plan.weights), name(plan.cache), name(plan.residual), plan.prompt,
+        machine.name, name(plan.weights.main()), name(plan.cache), name(plan.residual), plan.prompt,
         plan.new_tokens, plan.batch, policy.name,
         policy.keeps_everything() ? "" : fmt::format(", cache size {}", policy.cache_size));
     out.text += fmt::format("{:28} | {:^26} | {:^52}\n", "", "prefill of one prompt",

@@ -130,7 +130,8 @@ void check_memory(const PlanInput& plan, Backend& dev, const World& world) {
         "stream {}, "
         "one uncut layer {}, kept cache {}, workspace {}, logits {}. Take more hosts, a shorter "
         "prompt, a "
-        "smaller policy.cache_size, or model.dtype bf16; `cake plan` shows what fits",
+        "smaller policy.cache_size, or narrower weights (model.dtype auto or bf16); `cake plan` "
+        "shows what fits",
         world.local_size(), human_bytes(double(needed)), human_bytes(double(free)),
         human_bytes(double(p.weights)), human_bytes(double(p.residual)),
         human_bytes(double(p.uncut_layer)), human_bytes(double(p.kept_cache)),

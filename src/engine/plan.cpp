@@ -16,17 +16,19 @@ PlanInput plan_input(const RunConfig& config, const ModelConfig& model, int rank
     in.new_tokens = new_tokens;
     in.chunk = config.engine.prefill_chunk;
     in.page_tokens = int(number_in(config.engine.page_tokens).value_or(0));
-    in.weights = weight_dtype(model, config.model.dtype);
+    in.weights = requested_types(model, config.model.dtype, config.model.path);
     const std::string& cache = config.engine.cache_dtype;
-    in.cache =
-        cache == "f32" || (cache == "auto" && in.weights == DType::F32) ? DType::F32 : DType::BF16;
+    const bool wide = cache == "f32" || (cache == "auto" && in.weights.main() == DType::F32);
+    in.cache = wide ? DType::F32 : DType::BF16;
     in.residual = config.engine.residual_dtype == "bf16" ? DType::BF16 : DType::F32;
     return in;
 }
 
 RunConfig resolved_config(RunConfig config, const PlanInput& plan) {
     config.policy = resolved(config.policy, plan.policies.front());
-    config.model.dtype = name(plan.weights);
+    const auto weights = plan.weights.all();
+    config.model.dtype =
+        weights == DType::F32 || weights == DType::BF16 ? name(*weights) : std::string_view("auto");
     config.engine.cache_dtype = name(plan.cache);
     config.engine.page_tokens = std::to_string(page_tokens(plan));
     return config;
@@ -149,9 +151,12 @@ RankPlan plan_rank(const PlanInput& in, int rank) {
     }
     p.kv_peak += p.uncut_layer;
     p.kept_cache = std::size_t(p.pages) * layout.bytes();
-    if (!p.shard.owns_kv())
-        p.shared_copy = p.kv_peak + bytes_of(in.weights, 2 * std::int64_t(in.model.n_layers) *
-                                                             in.model.d_head * in.model.d_model);
+    if (!p.shard.owns_kv()) {
+        p.shared_copy = p.kv_peak;
+        for (int l = 0; l < in.model.n_layers; ++l)
+            p.shared_copy += bytes_of(in.weights.of(layer_matrices(in.model, p.shard, l).qkv),
+                                      2 * std::int64_t(in.model.d_head) * in.model.d_model);
+    }
     p.kv_full =
         bytes_of(in.cache, 2 * std::int64_t(in.batch) * in.model.n_layers *
                                (in.prompt + in.new_tokens) * p.shard.n_kv() * in.model.d_head);

@@ -25,16 +25,18 @@ struct PlanInput {
         0;             // of a rank's pool of pages; 0: what `batch` of the largest sequences need
     int chunk = 2048;  // tokens
     int page_tokens = 0;  // 0: auto
-    DType weights = DType::F32;
+    WeightTypes weights;
     DType cache = DType::F32;
     DType residual = DType::F32;  // of the residual stream and the block's all-reduces
 };
 
-// What a configuration asks for, "auto" resolved: the cache is bf16, or f32 with f32 weights.
+// What a configuration asks for, "auto" resolved: weights are as the files at model.path have them; the cache is bf16, or
+// f32 with f32 weights.
 PlanInput plan_input(const RunConfig& config, const ModelConfig& model, int ranks, int prompt,
                      int new_tokens);
 
 // The configuration with every "auto" and every cell of the policy as the plan has it: what a report records.
+// model.dtype stays auto where no value of it says what the weights are.
 RunConfig resolved_config(RunConfig config, const PlanInput& plan);
 
 // auto: 64 tokens, or 16 where a layer keeps fewer than 512 on average.

@@ -94,7 +94,7 @@ json make_report(Engine& engine, Communicator& all, const ReportContext& context
                        {"kv_heads", m.n_kv_heads},
                        {"head_dim", m.d_head},
                        {"vocab", m.vocab},
-                       {"dtype", name(plan.weights)},
+                       {"dtype", name(plan.weights.main())},
                        {"parameters", m.parameters()}};
     report["machine"] = {{"ranks", all.size()},
                          {"hosts", column(ranks, "host")},

@@ -35,8 +35,9 @@ double kv_bytes(const PlanInput& in, const Shard& s, double tokens) {
 
 // What a step reads: all weights but an embedding that is not the head too, of which it takes a row.
 double weights_read(const PlanInput& in, const Shard& s) {
-    const std::int64_t embedding = in.model.tied_head ? 0 : s.vocab.size() * in.model.d_model;
-    return double(model_bytes(in.model, s, in.weights) - bytes_of(in.weights, embedding));
+    const std::size_t embedding =
+        in.model.tied_head ? 0 : in.weights.bytes_of(embedding_matrix(in.model, s));
+    return double(model_bytes(in.model, s, in.weights) - embedding);
 }
 
 PrefillTime prefill_work(const PlanInput& in, const Policy& policy, const Shard& s,

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <filesystem>
 #include <optional>
 #include <unordered_map>
 
@@ -48,6 +49,15 @@ Checkpoint Checkpoint::random(std::vector<TensorInfo> tensors, std::uint64_t see
         impl->infos.push_back(std::move(tensor));
     }
     return Checkpoint(std::move(impl));
+}
+
+bool has_weights(const std::string& path) {
+    namespace fs = std::filesystem;
+    if (!fs::is_directory(path))
+        return fs::exists(path) && fs::path(path).extension() != ".json";
+    const fs::directory_iterator files(path);
+    return std::any_of(begin(files), end(files),
+                       [](const auto& file) { return file.path().extension() == ".safetensors"; });
 }
 
 const std::string& Checkpoint::path() const { return impl_->path; }
@@ -114,7 +124,7 @@ std::int64_t first_not_finite(DType dtype, const std::byte* data, std::int64_t n
         case DType::F32: return first_not_finite<std::uint32_t>(data, n, 0x7fffffff, 0x7f800000);
         case DType::BF16: return first_not_finite<std::uint16_t>(data, n, 0x7fff, 0x7f80);
         case DType::F16: return first_not_finite<std::uint16_t>(data, n, 0x7fff, 0x7c00);
-        default: return n;
+        default: return first_block_not_finite(dtype, data, n);
     }
 }
 

@@ -22,6 +22,9 @@ struct TensorInfo {
     std::string stored;
 };
 
+// Whether there are weights at `path` for Checkpoint::open: a GGUF file, or a folder with .safetensors.
+bool has_weights(const std::string& path);
+
 // Half-open range of rows or columns.
 struct Range {
     std::int64_t begin = 0;
@@ -54,10 +57,10 @@ public:
     const TensorInfo* find(const std::string& name) const;
 
     // Copies rows x columns of a matrix (or `rows` of a vector, `columns` then ignored) to `out`
-    // ([rows.size(), columns.size()], F32, BF16 or F16, host memory), converted or dequantised, and
-    // hands the mapped pages back to the system. The row order of q_proj and k_proj is Hugging
-    // Face's also where a llama-architecture GGUF interleaves them. Columns of a quantised tensor
-    // may begin and end anywhere. Usage errors: no such tensor, a type that is no weight's, or a
+    // ([rows.size(), columns.size()], host memory), and hands the mapped pages back to the system. `out` is F32, BF16
+    // or F16, converted or dequantised, columns of a quantised tensor beginning and ending anywhere; or of the tensor's
+    // own type, columns then being whole blocks. The row order of q_proj and k_proj is Hugging Face's also where a
+    // llama-architecture GGUF interleaves them. Usage errors: no such tensor, a type that is no weight's, or a
     // value that is infinite or not a number (named by tensor, row and column).
     void read(const std::string& name, Range rows, Range columns, View out) const;
 

@@ -23,6 +23,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <cstring>
 
 #include "base/error.h"
@@ -217,11 +218,6 @@ void load(DType from, const Byte* row, std::int64_t first, std::int64_t n, float
 
 }  // namespace
 
-bool is_weight_type(DType dtype) {
-    return dtype == DType::F32 || dtype == DType::F16 || dtype == DType::BF16 ||
-           is_quantized(dtype);
-}
-
 void convert_row(DType from, const std::byte* row, std::int64_t first, std::int64_t n, DType to,
                  void* out) {
     if (n == 0)  // `out` may be null
@@ -229,11 +225,13 @@ void convert_row(DType from, const std::byte* row, std::int64_t first, std::int6
     const auto* in = reinterpret_cast<const Byte*>(row);
     if (to == DType::F32)
         return load(from, in, first, n, static_cast<float*>(out));
-    CAKE_CHECK(to == DType::BF16 || to == DType::F16, "weights are not read as {}", name(to));
     if (from == to) {
-        std::memcpy(out, in + 2 * first, std::size_t(2 * n));
+        CAKE_CHECK(first % traits(from).block_elements == 0 && n % traits(from).block_elements == 0,
+                   "elements {}..{} of {} are not whole blocks", first, first + n, name(from));
+        std::memcpy(out, in + bytes_of(from, first), bytes_of(from, n));
         return;
     }
+    CAKE_CHECK(to == DType::BF16 || to == DType::F16, "weights are not read as {}", name(to));
     // Through floats, a stretch at a time that stays in the first-level cache.
     std::array<float, 2048> floats;
     auto* narrow = static_cast<std::uint16_t*>(out);
@@ -248,6 +246,17 @@ void convert_row(DType from, const std::byte* row, std::int64_t first, std::int6
             std::transform(floats.begin(), floats.begin() + part, narrow + done, narrow_to_f16);
         done += part;
     }
+}
+
+std::int64_t first_block_not_finite(DType dtype, const std::byte* row, std::int64_t n) {
+    const bool two = dtype == DType::Q4_1 || dtype == DType::Q5_1 || dtype == DType::Q4_K ||
+                     dtype == DType::Q5_K;
+    const auto* b = reinterpret_cast<const Byte*>(row) + (dtype == DType::Q6_K ? 208 : 0);
+    for (std::int64_t i = 0; i < n;
+         i += traits(dtype).block_elements, b += traits(dtype).block_bytes)
+        if (!std::isfinite(f16_at(b)) || (two && !std::isfinite(f16_at(b + 2))))
+            return i;
+    return n;
 }
 
 }  // namespace cake

@@ -8,13 +8,14 @@
 
 namespace cake {
 
-// Whether tensors of this type can be weights: F32, F16, BF16 and the quantised types.
-bool is_weight_type(DType dtype);
-
-// Converts the elements [first, first + n) of a row to `out`, n elements of type `to` (F32, BF16 or
-// F16; rounding to nearest even). `row` is the first byte of the row, which is whole blocks of
+// Converts the elements [first, first + n) of a row to `out`, n elements of type `to`: F32, BF16 or
+// F16, rounding to nearest even; or `from`, which copies, blocks only whole. `row` is the first byte of the row, which is whole blocks of
 // `from` where that is quantised; `first` and n may lie inside blocks. `row` needs no alignment.
 void convert_row(DType from, const std::byte* row, std::int64_t first, std::int64_t n, DType to,
                  void* out);
+
+// The first element whose block has a scale that is infinite or not a number, or n: of n elements of
+// a quantised type, whole blocks. Finite scales make finite elements, others none.
+std::int64_t first_block_not_finite(DType dtype, const std::byte* row, std::int64_t n);
 
 }  // namespace cake

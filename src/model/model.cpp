@@ -10,42 +10,26 @@ constexpr std::int64_t staging_elements = 4 << 20;
 
 class Loader {
 public:
-    Loader(Backend& dev, const Checkpoint& checkpoint, DType dtype)
-        : dev_(dev), checkpoint_(checkpoint), dtype_(dtype) {}
+    Loader(Backend& dev, const Checkpoint& checkpoint, const WeightTypes& types)
+        : dev_(dev), checkpoint_(checkpoint), types_(types) {}
 
-    // One tensor of the file, or slices of several one below the other.
-    struct Part {
-        std::string name;
-        Range rows, columns;
-    };
-
-    Tensor matrix(const std::vector<Part>& parts) {
-        std::int64_t rows = 0;
-        for (const Part& p : parts)
-            rows += p.rows.size();
-        Tensor out = dev_.tensor(dtype_, {rows, parts[0].columns.size()});
-        std::int64_t at = 0;
-        for (const Part& p : parts) {
-            read(p, out.view().rows(at, p.rows.size()));
-            at += p.rows.size();
-        }
-        return out;
-    }
+    Tensor matrix(const Matrix& m) { return read(m.parts, types_.of(m), {m.rows(), m.columns()}); }
 
     Tensor vector(const std::vector<Part>& parts) {
-        std::int64_t n = 0;
-        for (const Part& p : parts)
-            n += p.rows.size();
-        Tensor out = dev_.tensor(DType::F32, {n});
-        std::int64_t at = 0;
-        for (const Part& p : parts) {
-            read(p, out.view().rows(at, p.rows.size()));
-            at += p.rows.size();
-        }
-        return out;
+        return read(parts, DType::F32, {Matrix{parts}.rows()});
     }
 
 private:
+    Tensor read(const std::vector<Part>& parts, DType dtype, Shape shape) {
+        Tensor out = dev_.tensor(dtype, shape);
+        std::int64_t at = 0;
+        for (const Part& p : parts) {
+            read(p, out.view().rows(at, p.rows.size()));
+            at += p.rows.size();
+        }
+        return out;
+    }
+
     void read(const Part& p, View out) {
         const std::int64_t width = std::max<std::int64_t>(out.shape().row_elements(), 1);
         const std::int64_t step = std::max<std::int64_t>(staging_elements / width, 1);
@@ -60,7 +44,7 @@ private:
 
     Backend& dev_;
     const Checkpoint& checkpoint_;
-    DType dtype_;
+    const WeightTypes& types_;
 };
 
 // Every tensor that a model of this configuration must have, with its shape in the file.
@@ -96,27 +80,22 @@ std::vector<Expected> expected_tensors(const ModelConfig& c) {
     return out;
 }
 
-Range scaled(Range r, std::int64_t by) { return {r.begin * by, r.end * by}; }
-
 LayerWeights load_layer(Loader& load, const ModelConfig& c, const Shard& s, int l) {
     const std::string p = fmt::format("model.layers.{}.", l);
     const Range all{0, c.d_model}, one{0, 1};
-    const Range q = scaled(s.q_heads, c.d_head), kv = scaled(s.kv_heads, c.d_head);
+    const LayerMatrices m = layer_matrices(c, s, l);
 
     LayerWeights w;
     w.attn_norm = load.vector({{p + "input_layernorm.weight", all, one}});
-    w.qkv = load.matrix({{p + "self_attn.q_proj.weight", q, all},
-                         {p + "self_attn.k_proj.weight", kv, all},
-                         {p + "self_attn.v_proj.weight", kv, all}});
+    w.qkv = load.matrix(m.qkv);
     if (c.qkv_bias)
-        w.qkv_bias = load.vector({{p + "self_attn.q_proj.bias", q, one},
-                                  {p + "self_attn.k_proj.bias", kv, one},
-                                  {p + "self_attn.v_proj.bias", kv, one}});
-    w.out = load.matrix({{p + "self_attn.o_proj.weight", all, q}});
+        w.qkv_bias = load.vector({{p + "self_attn.q_proj.bias", m.qkv.parts[0].rows, one},
+                                  {p + "self_attn.k_proj.bias", m.qkv.parts[1].rows, one},
+                                  {p + "self_attn.v_proj.bias", m.qkv.parts[2].rows, one}});
+    w.out = load.matrix(m.out);
     w.mlp_norm = load.vector({{p + "post_attention_layernorm.weight", all, one}});
-    w.gate_up = load.matrix(
-        {{p + "mlp.gate_proj.weight", s.ff, all}, {p + "mlp.up_proj.weight", s.ff, all}});
-    w.down = load.matrix({{p + "mlp.down_proj.weight", all, s.ff}});
+    w.gate_up = load.matrix(m.gate_up);
+    w.down = load.matrix(m.down);
     return w;
 }
 
@@ -151,41 +130,34 @@ std::size_t Model::weight_bytes() const {
     return sum;
 }
 
-DType weight_dtype(const ModelConfig& config, const std::string& requested) {
-    if (requested == "f32")
-        return DType::F32;
-    if (requested == "bf16")
-        return DType::BF16;
-    if (requested != "auto")
-        throw usage_error("model.dtype {} is not supported on this backend: auto, f32 or bf16",
-                          requested);
-    return config.dtype == DType::BF16 ? DType::BF16 : DType::F32;
-}
-
-std::size_t model_bytes(const ModelConfig& c, const Shard& s, DType dtype) {
-    const std::int64_t d = c.d_model;
+std::size_t model_bytes(const ModelConfig& c, const Shard& s, const WeightTypes& types) {
+    std::size_t sum = types.bytes_of(embedding_matrix(c, s));
+    if (const auto head = head_matrix(c, s))
+        sum += types.bytes_of(*head);
+    for (int l = 0; l < c.n_layers; ++l) {
+        const LayerMatrices m = layer_matrices(c, s, l);
+        for (const Matrix* matrix : {&m.qkv, &m.out, &m.gate_up, &m.down})
+            sum += types.bytes_of(*matrix);
+    }
     const std::int64_t qkv_rows = std::int64_t(s.n_q() + 2 * s.n_kv()) * c.d_head;
-    const std::int64_t layer = qkv_rows * d + d * s.n_q() * c.d_head + 3 * d * s.ff.size();
-    const std::int64_t layer_f32 = 2 * d + (c.qkv_bias ? qkv_rows : 0);
-    const std::int64_t ends = s.vocab.size() * d * (c.tied_head ? 1 : 2);
-    return bytes_of(dtype, c.n_layers * layer + ends) +
-           bytes_of(DType::F32, c.n_layers * layer_f32 + d + c.d_head / 2);
+    const std::int64_t layer_f32 = 2 * c.d_model + (c.qkv_bias ? qkv_rows : 0);
+    return sum + bytes_of(DType::F32, c.n_layers * layer_f32 + c.d_model + c.d_head / 2);
 }
 
 Model load_model(Backend& dev, const Checkpoint& checkpoint, const ModelConfig& config,
-                 const Shard& shard, DType dtype, const std::function<void(int)>& progress) {
+                 const Shard& shard, const WeightTypes& types,
+                 const std::function<void(int)>& progress) {
     check_tensors(checkpoint, config);
-    Loader load(dev, checkpoint, dtype);
+    Loader load(dev, checkpoint, types);
     const Range all{0, config.d_model};
 
     Model m;
     m.config = config;
     m.shard = shard;
-    m.weight_dtype = dtype;
-    m.embedding = load.matrix({{"model.embed_tokens.weight", shard.vocab, all}});
+    m.embedding = load.matrix(embedding_matrix(config, shard));
     m.final_norm = load.vector({{"model.norm.weight", all, {0, 1}}});
-    if (!config.tied_head)
-        m.head = load.matrix({{"lm_head.weight", shard.vocab, all}});
+    if (const auto head = head_matrix(config, shard))
+        m.head = load.matrix(*head);
     std::vector<float> inv_freq = rope_inv_freq(config.rope, config.d_head);
     const Shape pairs{std::int64_t(inv_freq.size())};
     m.inv_freq = dev.tensor(DType::F32, pairs);

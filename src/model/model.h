@@ -5,13 +5,12 @@
 #include <vector>
 
 #include "config/model_config.h"
-#include "io/checkpoint.h"
 #include "kernels/backend.h"
-#include "model/shard.h"
+#include "model/matrices.h"
 
 namespace cake {
 
-// Shapes in terms of this rank's heads and columns; d = d_head.
+// Shapes in terms of this rank's heads and columns; d = d_head. Matrices are of the types that WeightTypes says.
 struct LayerWeights {
     Tensor attn_norm;  // F32 [d_model]
     Tensor qkv;        // [(n_q + 2 n_kv) d, d_model]: queries, keys, values
@@ -25,7 +24,6 @@ struct LayerWeights {
 struct Model {
     ModelConfig config;
     Shard shard;
-    DType weight_dtype = DType::F32;
     Tensor embedding;   // [vocab/R, d_model]
     Tensor final_norm;  // F32 [d_model]
     Tensor head;        // [vocab/R, d_model], empty where it is the embedding
@@ -37,12 +35,8 @@ struct Model {
     std::size_t weight_bytes() const;
 };
 
-// In which dtype a model's matrices stay in memory: `requested` is auto, f32 or bf16. auto takes bf16 where the file
-// holds bf16, else f32, which is exact for every format.
-DType weight_dtype(const ModelConfig& config, const std::string& requested);
-
 // Bytes of load_model's result on this rank.
-std::size_t model_bytes(const ModelConfig& config, const Shard& shard, DType dtype);
+std::size_t model_bytes(const ModelConfig& config, const Shard& shard, const WeightTypes& types);
 
 // Random weights of a model of this configuration, in the type that it names.
 Checkpoint random_checkpoint(const ModelConfig& config, std::uint64_t seed);
@@ -53,6 +47,7 @@ void check_tensors(const Checkpoint& checkpoint, const ModelConfig& config);
 // Reads this rank's slices. Checks names and shapes against the configuration before anything large is read: usage
 // errors name file and tensor. `progress` is called with the layers read so far.
 Model load_model(Backend& dev, const Checkpoint& checkpoint, const ModelConfig& config,
-                 const Shard& shard, DType dtype, const std::function<void(int)>& progress = {});
+                 const Shard& shard, const WeightTypes& types,
+                 const std::function<void(int)>& progress = {});
 
 }  // namespace cake

@@ -42,7 +42,7 @@ Shard heads_of(const ModelConfig& m, int ranks, int rank) {
 // Borders of the MLP columns, [ranks + 1], in units that keep vector loads and quantised blocks whole where there
 // are enough of them.
 std::vector<std::int64_t> ff_borders(const ModelConfig& m, int ranks) {
-    std::int64_t unit = 32;
+    std::int64_t unit = std::max(32, traits(m.dtype).block_elements);
     while (unit > 1 && (m.d_ff % unit != 0 || m.d_ff / unit < 4 * ranks))
         unit /= 2;
     const double column_work = 3.0 * m.d_model;

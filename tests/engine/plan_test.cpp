@@ -38,12 +38,12 @@ TEST(Plan, CountsTheWeightsThatLoadingTakes) {
         std::size_t all = 0;
         for (int r = 0; r < 2; ++r) {
             const Shard shard = shard_of(config, 2, r);
-            const DType dtype = weight_dtype(config, "auto");
-            const Model model = load_model(*dev, Checkpoint::open(path), config, shard, dtype);
-            EXPECT_EQ(model.weight_bytes(), model_bytes(config, shard, dtype)) << name;
+            const WeightTypes types = requested_types(config, "auto", path);
+            const Model model = load_model(*dev, Checkpoint::open(path), config, shard, types);
+            EXPECT_EQ(model.weight_bytes(), model_bytes(config, shard, types)) << name;
             all += model.weight_bytes();
         }
-        EXPECT_GT(all, bytes_of(weight_dtype(config, "auto"), config.parameters()));
+        EXPECT_GT(all, bytes_of(config.dtype, config.parameters()));
     }
 }
 

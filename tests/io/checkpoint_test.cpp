@@ -144,6 +144,75 @@ TEST_P(CheckpointOfEveryType, GivesSlicesEqualToPartsOfTheWhole) {
         }
 }
 
+TEST_P(CheckpointOfEveryType, GivesWholeBlocksAsTheyLie) {
+    constexpr std::int64_t n_rows = 5, n_columns = 768;
+    const TempFolder folder;
+    std::mt19937 random(4);
+    GgufWriter writer;
+    writer.tensor("blk.0.ffn_up.weight", GetParam(), Shape{n_rows, n_columns},
+                  random_row(GetParam(), n_rows * n_columns, random));
+    const Checkpoint checkpoint = Checkpoint::open(written(folder, writer));
+    const std::string name = "model.layers.0.mlp.up_proj.weight";
+    const std::byte* data = checkpoint.gguf()->tensors()[0].data;
+    Tensor out = Tensor::host(GetParam(), {2, 512});
+    checkpoint.read(name, {3, 5}, {256, 768}, out);
+    const std::size_t row = bytes_of(GetParam(), n_columns), part = bytes_of(GetParam(), 512);
+    for (std::size_t r : {0u, 1u})
+        EXPECT_EQ(std::memcmp(static_cast<std::byte*>(out.view().data()) + r * part,
+                              data + (3 + r) * row + bytes_of(GetParam(), 256), part),
+                  0);
+    if (is_quantized(GetParam())) {
+        EXPECT_THROW(checkpoint.read(name, {3, 5}, {16, 528}, out), Error);
+    }
+}
+
+TEST(Checkpoint, UndoesTheRowOrderOfBlocksToo) {
+    const TempFolder folder;
+    std::mt19937 random(4);
+    const auto stored = random_row(DType::Q4_0, 8 * 32, random);
+    GgufWriter writer;
+    writer.string("general.architecture", "llama");
+    writer.integer("llama.attention.head_count", 2);
+    writer.tensor("blk.0.attn_q.weight", DType::Q4_0, Shape{8, 32}, stored);
+    const Checkpoint checkpoint = Checkpoint::open(written(folder, writer));
+    Tensor out = Tensor::host(DType::Q4_0, {8, 32});
+    checkpoint.read("model.layers.0.self_attn.q_proj.weight", {0, 8}, {0, 32}, out);
+    const std::size_t places[] = {0, 2, 1, 3, 4, 6, 5, 7};  // of the file: pairs side by side
+    for (std::size_t r = 0; r < 8; ++r)
+        EXPECT_EQ(std::memcmp(static_cast<std::byte*>(out.view().data()) + r * 18,
+                              stored.data() + places[r] * 18, 18),
+                  0)
+            << r;
+}
+
+TEST(Checkpoint, NamesBlocksWithScalesThatAreNotFinite) {
+    for (DType dtype : weight_types) {
+        if (!is_quantized(dtype))
+            continue;
+        const bool two = dtype == DType::Q4_1 || dtype == DType::Q5_1 || dtype == DType::Q4_K ||
+                         dtype == DType::Q5_K;
+        for (std::size_t at : {std::size_t(dtype == DType::Q6_K ? 208 : 0), std::size_t(2)}) {
+            if (at == 2 && !two)
+                continue;
+            const TempFolder folder;
+            std::mt19937 random(3);
+            auto rows = random_row(dtype, 3 * 512, random);
+            const std::uint16_t nan = 0x7e00;
+            std::memcpy(rows.data() + bytes_of(dtype, 512 + 256) + at, &nan, sizeof(nan));
+            GgufWriter writer;
+            writer.tensor("blk.0.ffn_up.weight", dtype, {3, 512}, rows);
+            const Checkpoint checkpoint = Checkpoint::open(written(folder, writer));
+            Tensor out = Tensor::host(dtype, {3, 512});
+            EXPECT_THAT(
+                usage_message([&] {
+                    checkpoint.read("model.layers.0.mlp.up_proj.weight", {0, 3}, {0, 512}, out);
+                }),
+                HasSubstr("row 1, column 256"))
+                << name(dtype);
+        }
+    }
+}
+
 TEST(GgufNames, AreThoseOfHuggingFace) {
     EXPECT_EQ(hugging_face_name("token_embd.weight"), "model.embed_tokens.weight");
     EXPECT_EQ(hugging_face_name("output_norm.weight"), "model.norm.weight");

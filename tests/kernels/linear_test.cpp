@@ -1,7 +1,9 @@
+#include <algorithm>
 #include <tuple>
 
 #include "support/backends.h"
 #include "support/near.h"
+#include "support/random_weights.h"
 #include "support/reference_block.h"
 
 namespace cake {
@@ -13,8 +15,13 @@ protected:
     std::vector<float> run(std::span<const float> x, std::span<const float> weight,
                            std::span<const float> bias, std::int64_t n, std::int64_t in,
                            std::int64_t n_out, DType dtype) {
+        return run(x, upload(dev(), weight, {n_out, in}, dtype), bias, n);
+    }
+
+    std::vector<float> run(std::span<const float> x, View w_dev, std::span<const float> bias,
+                           std::int64_t n) {
+        const std::int64_t n_out = w_dev.dim(0), in = w_dev.dim(1);
         const Tensor x_dev = upload(dev(), x, {n, in}, activations());
-        const Tensor w_dev = upload(dev(), weight, {n_out, in}, dtype);
         const Tensor b_dev = bias.empty() ? Tensor() : upload(dev(), bias, {n_out});
         const Tensor out = dev().tensor(activations(), {n, n_out});
         dev().linear(stream, x_dev, {w_dev, b_dev}, out);
@@ -63,6 +70,55 @@ TEST_P(Linear, GivesARowTheSameBitsAloneAndInABatchOfDecoding) {
                 << n << " rows, " << name(dtype);
         }
     }
+}
+
+// Weights of random blocks, of any type.
+TEST_P(Linear, AgreesWithTheReferenceForEveryTypeOfWeights) {
+    for (const DType dtype : weight_types)
+        for (const auto& [n, in, n_out] : {std::tuple{1, 256, 1},
+                                           {1, 768, 33},
+                                           {3, 512, 7},
+                                           {16, 256, 130},
+                                           {23, 1536, 5},
+                                           {64, 512, 9},
+                                           {65, 768, 67},
+                                           {70, 2304, 130}}) {
+            SCOPED_TRACE(fmt::format("{} x {} x {} {}", n, in, n_out, name(dtype)));
+            const RandomWeights weights(dev(), dtype, {n_out, in});
+            const auto x = random_values(n * in, 1, activations());
+            const auto bias = random_values(n_out, 3);
+            const auto want = reference::linear(x, weights.values, bias, std::size_t(n),
+                                                std::size_t(in), std::size_t(n_out));
+            const double most = *std::ranges::max_element(weights.values);
+            const Tolerance tolerance{.abs = 2e-5 + 1e-6 * most * std::sqrt(double(in)),
+                                      .rel = 2e-6 + 2 * rounding(activations())};
+            EXPECT_THAT(run(x, weights.dev, bias, n), NearTo(want, tolerance));
+        }
+}
+
+TEST_P(Linear, GivesARowTheSameBitsInABatchOfUpTo64ForEveryNarrowType) {
+    constexpr std::int64_t in = 768, n_out = 9;
+    const auto x = random_values(64 * in, 1, activations());
+    for (const DType dtype : weight_types) {
+        if (dtype == DType::F32)
+            continue;
+        const RandomWeights weights(dev(), dtype, {n_out, in});
+        const auto all = run(x, weights.dev, {}, 64);
+        for (std::int64_t n = 1; n < 64; ++n) {
+            const std::int64_t skipped = 64 - n;
+            EXPECT_EQ(run(std::span(x).subspan(std::size_t(skipped * in)), weights.dev, {}, n),
+                      std::vector<float>(all.begin() + skipped * n_out, all.end()))
+                << n << " rows, " << name(dtype);
+        }
+    }
+}
+
+TEST_P(Linear, RefusesRowsThatAreNotWholeBlocks) {
+    const Tensor x = dev().tensor(activations(), {1, 48}),
+                 out = dev().tensor(activations(), {1, 2});
+    const Tensor bytes = dev().tensor(DType::U8, {2 * 48});
+    const View weight(bytes.view().data(), DType::Q4_1, {2, 48});
+    EXPECT_THROW(dev().linear(stream, x, {weight, {}}, out), Error);
 }
 
 TEST_P(Linear, GivesTheSameBitsTwice) {

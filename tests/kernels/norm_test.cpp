@@ -2,6 +2,7 @@
 
 #include "support/backends.h"
 #include "support/near.h"
+#include "support/random_weights.h"
 #include "support/reference_block.h"
 
 namespace cake {
@@ -126,6 +127,20 @@ TEST_P(Embed, TakesRowsOfThisRankAndLeavesZerosForOthers) {
                                                   : 0.0);
         EXPECT_THAT(download_floats(dev(), out),
                     NearTo(want, {.abs = 0, .rel = rounding(dtype) + rounding(activations())}));
+    }
+}
+
+TEST_P(Norm, EmbedsRowsOfEveryTypeOfTable) {
+    constexpr std::int64_t rows = 5, d = 512;
+    for (const DType dtype : weight_types) {
+        const RandomWeights table(dev(), dtype, {rows, d});
+        const std::vector<std::int32_t> ids{14, 9, 12, 15};  // the table's rows are 10 .. 14
+        const Tensor out = dev().tensor(activations(), {4, d});
+        dev().embed(stream, upload(dev(), ids, {4}), table.dev, 10, out);
+        std::vector<double> want(4 * d);
+        for (const auto& [to, from] : {std::pair{0, 4}, {2, 2}})
+            std::copy_n(table.values.begin() + from * d, d, want.begin() + to * d);
+        EXPECT_THAT(download_floats(dev(), out), NearTo(want, {1e-5, 2e-7})) << name(dtype);
     }
 }
 

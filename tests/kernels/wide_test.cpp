@@ -1,10 +1,13 @@
 // The kernels of the AVX2 table, which a processor with AVX-512 would never run otherwise.
 #include "kernels/cpu/wide.h"
 
+#include <algorithm>
 #include <vector>
 
+#include "io/dequant.h"
 #include "support/backends.h"
 #include "support/near.h"
+#include "support/random_weights.h"
 #include "support/reference_block.h"
 
 namespace cake {
@@ -26,6 +29,43 @@ TEST_P(WideKernelsOf, MultiplyFewRows) {
     GetParam()->few_rows_linear(task, 0, 9);
     GetParam()->few_rows_linear(task, 9, n_out);
     EXPECT_THAT(out, NearTo(reference::linear(x, weight, bias, rows, in, n_out), {1e-4, 2e-6}));
+}
+
+TEST_P(WideKernelsOf, MultiplyOneRowAndSeveralOfEveryType) {
+    constexpr std::int64_t in = 768, n_out = 11;
+    auto dev = make_cpu_backend(1);
+    for (const DType dtype : weight_types) {
+        const RandomWeights weights(*dev, dtype, {n_out, in});
+        for (const std::int64_t rows : {1, 2, 5, 16}) {
+            SCOPED_TRACE(fmt::format("{} {}", name(dtype), rows));
+            const auto x = random_values(rows * in, 1), bias = random_values(n_out, 3);
+            std::vector<float> out(std::size_t(rows * n_out));
+            const FewRowsLinear task{
+                x.data(), weights.dev.view().data(), bias.data(), out.data(), rows, in, n_out,
+                dtype};
+            GetParam()->few_rows_linear(task, 0, 5);
+            GetParam()->few_rows_linear(task, 5, n_out);
+            const double most = *std::ranges::max_element(weights.values);
+            EXPECT_THAT(out, NearTo(reference::linear(x, weights.values, bias, std::size_t(rows),
+                                                      in, n_out),
+                                    {2e-5 + 3e-5 * most, 2e-6}));
+        }
+    }
+}
+
+// The portable conversion of src/io is the reference, to the bit.
+TEST_P(WideKernelsOf, WidenEveryTypeAsReadingItDoes) {
+    constexpr std::int64_t n = 1024;
+    std::mt19937 random(5);
+    for (const DType dtype : weight_types) {
+        const auto row = random_row(dtype, n, random);
+        for (const std::int64_t some : {std::int64_t(traits(dtype).block_elements), n}) {
+            std::vector<float> want(static_cast<std::size_t>(some)), got(want.size());
+            convert_row(dtype, row.data(), 0, some, DType::F32, want.data());
+            GetParam()->widen(dtype, row.data(), some, got.data());
+            EXPECT_EQ(got, want) << name(dtype);
+        }
+    }
 }
 
 TEST_P(WideKernelsOf, Gate) {

@@ -98,5 +98,18 @@ TEST(EvenRun, SizesDifferByAtMostOneLargerFirst) {
     EXPECT_EQ(even_run(2, 3, 2).size(), 0);
 }
 
+TEST(Shard, DrawsBordersOfColumnsAtBlocksWhereThereAreEnough) {
+    ModelConfig m = smollm2();
+    m.n_heads = 32;
+    m.n_kv_heads = 8;
+    m.d_ff = 14336;
+    for (auto [dtype, block] : {std::pair(DType::Q4_1, 32), std::pair(DType::Q4_K, 256)}) {
+        m.dtype = dtype;
+        for (int ranks : {1, 2, 3, 5, 8})
+            for (int r = 0; r < ranks; ++r)
+                EXPECT_EQ(shard_of(m, ranks, r).ff.end % block, 0) << ranks;
+    }
+}
+
 }  // namespace
 }  // namespace cake::test

@@ -21,7 +21,7 @@ struct RunSettings {
     int chunk = 64;
     int page_tokens = 0;
     int threads = 1;
-    DType weights = DType::F32;
+    WeightTypes weights;
     DType cache = DType::F32;
 };
 
