@@ -84,6 +84,20 @@ std::vector<std::vector<std::int32_t>> SequenceCache::positions(Backend& dev, St
     return out;
 }
 
+std::size_t SequenceCache::n_pages() const {
+    std::size_t n = 0;
+    for (const Layer& layer : layers_)
+        n += layer.pages.size();
+    return n;
+}
+
+std::size_t SequenceCache::kept_bytes() const {
+    std::int64_t tokens = 0;
+    for (const Layer& layer : layers_)
+        tokens += layer.length;
+    return bytes_of(layout().dtype, 2 * tokens * layout().n_kv * layout().d_head);
+}
+
 SequenceCache SequenceCache::copy(Backend& dev, Stream s) const {
     SequenceCache out(*pool_, n_layers());
     for (std::size_t l = 0; l < layers_.size(); ++l) {

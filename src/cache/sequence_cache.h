@@ -44,6 +44,9 @@ public:
     }
     const PageLayout& layout() const { return pool_->layout(); }
     PagePool& pool() const { return *pool_; }
+    std::size_t n_pages() const;  // of all layers
+    std::size_t kept_bytes()
+        const;  // keys and values of all layers, without bookkeeping and empty slots
 
     // Positions held by a layer, ascending, for each KV head of this rank: [n_kv][length].
     std::vector<std::vector<std::int32_t>> positions(Backend& dev, Stream s, int layer) const;

@@ -11,6 +11,7 @@ namespace {
 constexpr Command command_table[] = {
     {"generate", "one prompt in, text out", run_generate},
     {"batch", "many prompts from a file of jobs; goes on where it stopped", run_batch},
+    {"bench", "speed and memory: policies, cache sizes, prompts, batches", run_bench},
     {"plan", "bytes per rank of a run, before anything is loaded", run_plan},
     {"inspect", "what is in a model file or folder: sizes, types, tokenizer", run_inspect},
     {"diff", "compares two reports: budgets, kept tokens, output tokens", run_diff},

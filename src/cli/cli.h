@@ -48,6 +48,7 @@ void check_writable(const std::string& path);
 void write_json(const std::string& path, const nlohmann::json& json);
 
 ExitCode run_batch(CommandContext& context);
+ExitCode run_bench(CommandContext& context);
 ExitCode run_diff(CommandContext& context);
 ExitCode run_generate(CommandContext& context);
 ExitCode run_inspect(CommandContext& context);

@@ -7,12 +7,6 @@
 namespace cake {
 namespace {
 
-struct Flag {
-    const char* name;
-    const char* key;
-    const char* value;  // what help calls it; nullptr: a switch, which sets true
-};
-
 constexpr Flag flag_table[] = {
     {"--model", "model.path", "PATH"},
     {"--backend", "backend", "NAME"},
@@ -49,7 +43,7 @@ std::string help_of(const std::vector<ConfigKey>& keys, const std::string& path)
 
 }  // namespace
 
-ModelOptions::ModelOptions(CLI::App& app) {
+ModelOptions::ModelOptions(CLI::App& app, std::span<const Flag> more) {
     app.add_option("--config", files_, "a YAML file of keys; repeatable, later ones win")
         ->type_name("FILE")
         ->allow_extra_args(false);
@@ -58,7 +52,9 @@ ModelOptions::ModelOptions(CLI::App& app) {
         ->allow_extra_args(false);
 
     const std::vector<ConfigKey> keys = config_keys();
-    for (const Flag& flag : flag_table) {
+    std::vector<Flag> flags(std::begin(flag_table), std::end(flag_table));
+    flags.insert(flags.end(), more.begin(), more.end());
+    for (const Flag& flag : flags) {
         const std::string help = help_of(keys, flag.key);
         CLI::Option* option = flag.value ? app.add_option(flag.name, help)->type_name(flag.value)
                                          : app.add_flag(flag.name, help);

@@ -1,6 +1,7 @@
 // The options of every command that loads a model. A flag is a short name of a configuration key.
 #pragma once
 
+#include <span>
 #include <string>
 #include <vector>
 
@@ -11,10 +12,16 @@
 
 namespace cake {
 
+struct Flag {
+    const char* name;
+    const char* key;
+    const char* value;  // what help calls it; nullptr: a switch, which sets true
+};
+
 class ModelOptions {
 public:
-    // Adds the options to `app`, which must not outlive this object.
-    explicit ModelOptions(CLI::App& app);
+    // Adds the options to `app`, which must not outlive this object; `more`: a command's own short names of keys.
+    explicit ModelOptions(CLI::App& app, std::span<const Flag> more = {});
     ModelOptions(const ModelOptions&) = delete;
     ModelOptions& operator=(const ModelOptions&) = delete;
 

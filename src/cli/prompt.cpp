@@ -18,16 +18,6 @@ namespace {
 
 std::string read_all(std::istream& in) { return {std::istreambuf_iterator<char>(in), {}}; }
 
-std::string read_text_file(const std::string& path) {
-    std::ifstream in(path, std::ios::binary);
-    if (!in)
-        throw usage_error("{}: cannot be opened; is the path right?", path);
-    std::string text = read_all(in);
-    if (in.bad() || (text.empty() && !in.eof()))
-        throw usage_error("{}: cannot be read; is it a text file?", path);
-    return text;
-}
-
 std::string known_templates() { return fmt::format("{}", fmt::join(chat_template_names(), ", ")); }
 
 ChatMessage read_message(const nlohmann::json& entry, const std::string& path, std::size_t at) {
@@ -49,6 +39,16 @@ ChatMessage read_message(const nlohmann::json& entry, const std::string& path, s
 }
 
 }  // namespace
+
+std::string read_text_file(const std::string& path) {
+    std::ifstream in(path, std::ios::binary);
+    if (!in)
+        throw usage_error("{}: cannot be opened; is the path right?", path);
+    std::string text = read_all(in);
+    if (in.bad() || (text.empty() && !in.eof()))
+        throw usage_error("{}: cannot be read; is it a text file?", path);
+    return text;
+}
 
 std::vector<ChatMessage> read_messages(const std::string& path) {
     const nlohmann::json list = read_json_file(path);

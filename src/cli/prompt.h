@@ -14,6 +14,9 @@
 
 namespace cake {
 
+// Usage errors name the file.
+std::string read_text_file(const std::string& path);
+
 // The tokenizer that comes with a model: in its folder, or in its GGUF file.
 Tokenizer load_tokenizer(const std::string& model_path);
 

@@ -138,6 +138,10 @@ void check_memory(const PlanInput& plan, Backend& dev, const World& world) {
         human_bytes(double(p.workspace)), human_bytes(double(p.logits)));
 }
 
+std::size_t host_bytes(const PlanInput& plan, const World& world) {
+    return host_bytes(plan, world, &RankPlan::total);
+}
+
 bool fits_without_pool(const PlanInput& plan, Backend& dev, const World& world) {
     return host_bytes(plan, world, &RankPlan::without_pool) <= dev.info().free_bytes;
 }
@@ -160,12 +164,14 @@ void fit_pool(PlanInput& plan, const RunConfig& config, Backend& dev, World& wor
 }
 
 std::unique_ptr<Engine> load_engine(CommandContext& context, Backend& dev, Communicator& group,
-                                    const RunConfig& config, const PlanInput& plan, bool quiet) {
+                                    const RunConfig& config, const PlanInput& plan, bool quiet,
+                                    std::optional<std::uint64_t> random) {
     context.phase = "load";
     // Files that one host lacks are noticed before any rank reads for minutes.
     std::optional<Checkpoint> checkpoint;
     context.world.agree([&] {
-        checkpoint = Checkpoint::open(config.model.path);
+        checkpoint =
+            random ? random_checkpoint(plan.model, *random) : Checkpoint::open(config.model.path);
         check_tensors(*checkpoint, plan.model);
     });
     std::unique_ptr<Engine> engine;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 
 #include "cli/cli.h"
 #include "config/run_config.h"
@@ -32,6 +33,9 @@ Sampling sampling_of(const RunConfig& config);
 // it.
 int fit_context(const ModelConfig& model, int prompt, int new_tokens);
 
+// Bytes that this host's ranks need for a plan.
+std::size_t host_bytes(const PlanInput& plan, const World& world);
+
 // Usage error with the plan where this host's ranks do not fit into its memory. Ranks of the world form groups of
 // plan.ranks.
 void check_memory(const PlanInput& plan, Backend& dev, const World& world);
@@ -43,8 +47,10 @@ bool fits_without_pool(const PlanInput& plan, Backend& dev, const World& world);
 // less memory, 90 % of what is left. Collective: all ranks come to the same bytes.
 void fit_pool(PlanInput& plan, const RunConfig& config, Backend& dev, World& world);
 
-// Loads the model on all ranks, sharded over the ranks of `group`, with a progress bar on rank 0.
+// Loads the model on all ranks, sharded over the ranks of `group`, with a progress bar on rank 0. `random`: weights of
+// this seed instead of the model's, of which a config.json is enough then.
 std::unique_ptr<Engine> load_engine(CommandContext& context, Backend& dev, Communicator& group,
-                                    const RunConfig& config, const PlanInput& plan, bool quiet);
+                                    const RunConfig& config, const PlanInput& plan, bool quiet,
+                                    std::optional<std::uint64_t> random = {});
 
 }  // namespace cake

@@ -18,6 +18,7 @@ struct Request {
     int max_new_tokens = 0;
     Sampling sampling;
     std::vector<TokenId> end_of_sequence;  // empty: generate through
+    double not_before_s = 0;               // when it arrives, after serve() began
 };
 
 // What one layer kept after prefill.
@@ -29,8 +30,9 @@ struct LayerResult {
 };
 
 struct Timings {
+    double queued_s = 0;  // from its arrival to the start of its prefill
     double prefill_s = 0;
-    double ttft_s = 0;  // from the request to its first token
+    double ttft_s = 0;  // from the start of its prefill to its first token
     double decode_s = 0;
     std::vector<double> inter_token_ms;
 };

@@ -3,16 +3,27 @@
 #include "engine/evict.h"
 
 namespace cake {
+namespace {
+
+Watch watch_for(std::span<const Eviction> evictions, const PrefillOptions& options) {
+    Watch watch{.share = options.share_statistics};
+    for (const Eviction& e : evictions)
+        watch.columns |= e.policy.observe == Observe::All;
+    return watch;
+}
+
+}  // namespace
 
 Tensor prefill(const Rank& rank, const Model& model, std::span<const TokenId> prompt,
                std::span<Eviction> evictions, Workspace& ws, const PrefillOptions& options) {
     const int S = int(prompt.size());
+    const Watch watch = watch_for(evictions, options);
     View x = embed(rank, model, prompt, ws.x, ws);  // [S, d_model]
 
     for (int l = 0; l < model.config.n_layers; ++l) {
         // The whole prompt passes through layer l. K and V fill a scratch that the next layer reuses, so only one
         // layer's full cache exists at any time.
-        Observer observer(rank, model.config, S, ws, options.share_statistics);
+        Observer observer(rank, model.config, S, ws, watch);
         LayerKv kv = forward_layer(  // [n_kv, S, d_head]
             rank, model, l, x, ws,
             [&](View q, const LayerKv& so_far, int first) { observer.see(q, so_far, first); },

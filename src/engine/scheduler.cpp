@@ -1,7 +1,9 @@
 #include "engine/scheduler.h"
 
 #include <algorithm>
+#include <chrono>
 #include <memory>
+#include <thread>
 
 #include "engine/decode.h"
 #include "engine/evict.h"
@@ -73,6 +75,8 @@ private:
     bool decides() const { return engine_.comm().rank() == 0; }
     Turn next_turn();
     bool fits(const Request& request) const;
+    bool has_arrived() const { return since_serve_.seconds() >= waiting_->not_before_s; }
+    void wait_for_arrival() const;
     std::unique_ptr<Running> admit(const Turn& turn);
     bool start(std::unique_ptr<Running> sequence);
     bool between_layers();
@@ -96,7 +100,7 @@ private:
     bool exhausted_ = false;
     std::int64_t reserved_ = 0;  // pages
     double interleaved_s_ = 0;   // decode steps within the prefill at hand
-    Timer since_step_;
+    Timer since_step_, since_serve_;
 };
 
 bool Scheduler::fits(const Request& request) const {
@@ -106,6 +110,12 @@ bool Scheduler::fits(const Request& request) const {
            reserved_ + needed <= engine_.pool().n_pages();
 }
 
+// Nothing runs, and the next request comes later.
+void Scheduler::wait_for_arrival() const {
+    while (!has_arrived() && !(feed_.stopped && feed_.stopped()))
+        std::this_thread::sleep_for(std::chrono::milliseconds(1));
+}
+
 Turn Scheduler::next_turn() {
     Turn turn;
     if (decides()) {
@@ -113,11 +123,13 @@ Turn Scheduler::next_turn() {
             waiting_ = feed_.next();
             exhausted_ = !waiting_;
         }
+        if (waiting_ && running_.empty())
+            wait_for_arrival();
         if (!waiting_ && running_.empty())
             turn.kind = Turn::End;
         else if (feed_.stopped && feed_.stopped())
             turn.kind = Turn::Stop;
-        else if (waiting_ && (running_.empty() || fits(*waiting_)))
+        else if (waiting_ && has_arrived() && (running_.empty() || fits(*waiting_)))
             turn = {Turn::Start, int(waiting_->prompt.size()), waiting_->max_new_tokens,
                     int(waiting_->id.size())};
         else
@@ -130,8 +142,11 @@ Turn Scheduler::next_turn() {
 // The request on every rank: who does not sample needs id, prompt and length.
 std::unique_ptr<Running> Scheduler::admit(const Turn& turn) {
     Request request;
-    if (decides())
+    double queued_s = 0;
+    if (decides()) {
         request = *std::exchange(waiting_, std::nullopt);
+        queued_s = since_serve_.seconds() - request.not_before_s;
+    }
     request.id.resize(std::size_t(turn.id_length));
     request.prompt.resize(std::size_t(turn.prompt_tokens));
     request.max_new_tokens = turn.new_tokens;
@@ -147,8 +162,10 @@ std::unique_ptr<Running> Scheduler::admit(const Turn& turn) {
     CAKE_CHECK(reserved_ + pages <= engine_.pool().n_pages(), "{} pages of {}, {} are reserved",
                pages, engine_.pool().n_pages(), reserved_);
     reserved_ += pages;
-    return std::make_unique<Running>(std::move(request), engine_.pool(), model_.config.n_layers,
-                                     pages);
+    auto running = std::make_unique<Running>(std::move(request), engine_.pool(),
+                                             model_.config.n_layers, pages);
+    running->out.timings.queued_s = queued_s;
+    return running;
 }
 
 // Other sequences go on while a long prompt passes. False where all is to stop.
@@ -224,19 +241,14 @@ void Scheduler::account_prompt(int prompt_tokens) {
     work.full_tokens_peak = std::max(work.full_tokens_peak, held);
 }
 
-// A step reads all weights once, but for the embedding's other rows, and what the caches hold.
 void Scheduler::account_step() {
     Work& work = engine_.work();
     ++work.decode_steps;
     work.step_tokens += std::int64_t(running_.size());
-    work.decode_bytes +=
-        double(model_.weight_bytes() - (model_.head ? model_.embedding.bytes() : 0));
-    std::int64_t held = 0;
+    std::vector<const SequenceCache*> caches;
     for (const auto& r : running_)
-        for (int l = 0; l < r->cache.n_layers(); ++l)
-            held += r->cache.length(l);
-    work.decode_bytes += double(
-        bytes_of(engine_.plan().cache, 2 * held * model_.shard.n_kv() * model_.config.d_head));
+        caches.push_back(&r->cache);
+    work.decode_bytes += step_bytes(engine_, caches);
 }
 
 // Rank 0 samples and decides, so that no rounding can let ranks disagree.
@@ -321,6 +333,14 @@ std::vector<LayerResult> Scheduler::layer_results(const SequenceCache& cache,
 
 bool serve(Engine& engine, const Feed& feed, const ServeOptions& options) {
     return Scheduler(engine, feed, options).run();
+}
+
+double step_bytes(const Engine& engine, const std::vector<const SequenceCache*>& caches) {
+    const Model& model = engine.model();
+    std::size_t bytes = model.weight_bytes() - (model.head ? model.embedding.bytes() : 0);
+    for (const SequenceCache* cache : caches)
+        bytes += cache->kept_bytes();
+    return double(bytes);
 }
 
 std::int64_t pages_needed(const Engine& engine, int prompt_tokens, int new_tokens) {

@@ -6,9 +6,9 @@
 namespace cake {
 
 Observer::Observer(const Rank& rank, const ModelConfig& model, int n_tokens, Workspace& ws,
-                   bool share)
-    : rank_(rank), model_heads_(model.n_heads), n_tokens_(n_tokens), ws_(ws), share_(share) {
-    if (ws_.size.columns)
+                   const Watch& watch)
+    : rank_(rank), model_heads_(model.n_heads), n_tokens_(n_tokens), ws_(ws), watch_(watch) {
+    if (watch_.columns)
         rank_.dev.fill_zero(rank_.stream, ws_.column_sums);
 }
 
@@ -20,7 +20,7 @@ void Observer::see(View q, const LayerKv& kv, int first) {
     if (begin < end)
         rank_.dev.copy(rank_.stream, ws_.q_window.view().rows(begin - window_begin, end - begin),
                        q.rows(begin - first, end - begin));
-    if (ws_.size.columns) {
+    if (watch_.columns) {
         auto t = rank_.time(Phase::Observe);
         rank_.dev.column_sums(rank_.stream, q, kv.k, first,
                               ws_.column_sums.view().reshaped({q.dim(1), n_tokens_}));
@@ -28,7 +28,7 @@ void Observer::see(View q, const LayerKv& kv, int first) {
 }
 
 void Observer::observe(const Policy& policy, const LayerKv& kv) {
-    const std::tuple wanted{policy.window, policy.stats, share_ ? nullptr : &policy};
+    const std::tuple wanted{policy.window, policy.stats, watch_.share ? nullptr : &policy};
     if (observed_ == wanted)
         return;
     auto t = rank_.time(Phase::Observe);

@@ -16,12 +16,17 @@ struct LayerPreference {
     double preference = 0;  // P = H^(1/tau1) * V^(1/tau2)
 };
 
+// What policies of one prefill want to be seen.
+struct Watch {
+    bool columns = false;  // some policy observes all queries
+    bool share = true;  // policies that look through the same window share one pass over the keys
+};
+
 // One per layer. Buffers are the workspace's.
 class Observer {
 public:
-    // `share`: policies that look through the same window share one pass over the keys.
     Observer(const Rank& rank, const ModelConfig& model, int n_tokens, Workspace& ws,
-             bool share = true);
+             const Watch& watch);
 
     // A chunk's queries [c, n_q, d_head], the first at position `first`, and the layer's keys so far: keeps the queries of
     // the window, which may straddle chunks, and adds up the columns of attention where a policy observes all.
@@ -53,7 +58,7 @@ private:
     int model_heads_;  // query heads of all ranks
     int n_tokens_;
     Workspace& ws_;
-    bool share_;
+    Watch watch_;
     // Of which window and dtype of statistics, and, where policies do not share, for whom the workspace now holds the
     // moments.
     std::optional<std::tuple<int, DType, const Policy*>> observed_;

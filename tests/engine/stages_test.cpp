@@ -43,7 +43,7 @@ TEST_P(Stages, ScoresAndBudgetsAreThoseOfTheOfficialCode) {
     std::size_t at = 0;
     const std::size_t L = std::size_t(plan.model.n_layers);
     for (std::size_t l = 0; l < L; ++l) {
-        Observer observer(rank, plan.model, plan.prompt, ws);
+        Observer observer(rank, plan.model, plan.prompt, ws, {});
         const LayerKv kv = forward_layer(
             rank, model, int(l), x, ws,
             [&](View q, const LayerKv& kv, int first) { observer.see(q, kv, first); });

@@ -1,0 +1,90 @@
+#include "bench/ceilings.h"
+
+#include <algorithm>
+
+#include "base/timer.h"
+
+namespace cake {
+namespace {
+
+// The best of five, after one that is not counted.
+template <typename Work>
+double best_seconds(const Work& work) {
+    double best = 1e9;
+    for (int i = 0; i < 6; ++i) {
+        const Timer timer;
+        work();
+        if (i > 0)
+            best = std::min(best, timer.seconds());
+    }
+    return best;
+}
+
+// The last 1,024 queries of a prompt of 4,096 tokens.
+double attention_tflop_s(Backend& dev, const ModelConfig& m) {
+    const std::int64_t n = 1024, keys = 4096, d = m.d_head;
+    const Tensor q = dev.tensor(DType::F32, {n, m.n_heads, d}),
+                 out = dev.tensor(DType::F32, {n, m.n_heads, d}),
+                 k = dev.tensor(DType::F32, {m.n_kv_heads, keys, d}),
+                 v = dev.tensor(DType::F32, {m.n_kv_heads, keys, d});
+    for (const Tensor* t : {&q, &k, &v})
+        dev.fill_zero({}, *t);
+    const double seconds = best_seconds([&] {
+        dev.attention({}, q, k, v, keys - n, out);
+        dev.synchronize({});
+    });
+    const double seen = double(n) * (keys - n) + double(n) * (n + 1) / 2;  // keys of all queries
+    return 4 * seen * double(m.n_heads) * double(d) / seconds / 1e12;
+}
+
+double all_reduce_seconds(Backend& dev, Communicator& comm, std::int64_t floats) {
+    const Tensor data = dev.tensor(DType::F32, {floats});
+    dev.fill_zero({}, data);
+    return best_seconds([&] {
+        comm.barrier();
+        const Timer timer;
+        comm.all_reduce_sum({}, data);
+        dev.synchronize({});
+    });
+}
+
+}  // namespace
+
+std::string machine_yaml(Backend& dev, Communicator& comm, const ModelConfig& model,
+                         const std::string& host, int ranks_here) {
+    comm.barrier();
+    const Ceilings mine = dev.ceilings();
+    comm.barrier();
+    double sums[] = {mine.read_gb_s, mine.gemm_tflop_s, attention_tflop_s(dev, model)};
+    comm.sum(sums);
+    const double R = comm.size();
+    double latency_us = 10, link_gb_s = 1;
+    const bool linked = comm.size() > 1;
+    if (linked) {
+        constexpr std::int64_t floats = 1 << 20;
+        latency_us = 1e6 * all_reduce_seconds(dev, comm, 4);
+        link_gb_s = 4.0 * floats * 2 * (R - 1) / R / all_reduce_seconds(dev, comm, floats) / 1e9;
+    }
+    const char* link = linked ? "measured" : "assumed: one rank was started";
+    return fmt::format(
+        "# Measured by `cake bench --ceilings` with {} ranks of {} threads, all at once; the best "
+        "of five.\n"
+        "name: {}\n"
+        "devices_per_node: {}\n"
+        "shared: true            # what follows is the node's\n"
+        "memory_bytes: {}\n"
+        "read_gb_s: {:.2f}\n"
+        "gemm_tflop_s: {:.4f}      # oneDNN, f32, 2048 x 2048 x 2048\n"
+        "attention_tflop_s: {:.4f} # {} query and {} KV heads of {}, 1,024 queries over 4,096 "
+        "keys\n"
+        "link_gb_s: {:.3f}          # {}\n"
+        "link_latency_us: {:.1f}     # {}, a barrier included\n"
+        "network_gb_s: 1         # assumed\n"
+        "network_latency_us: 50  # assumed\n"
+        "residual: f32\n",
+        comm.size(), dev.info().threads, host, std::max(ranks_here, 1), dev.info().free_bytes,
+        sums[0], sums[1], sums[2], model.n_heads, model.n_kv_heads, model.d_head, link_gb_s, link,
+        latency_us, link);
+}
+
+}  // namespace cake

@@ -1,0 +1,43 @@
+// One prefill for several policies, then decoding from copies of what each kept.
+#pragma once
+
+#include <nlohmann/json.hpp>
+
+#include "bench/study.h"
+#include "engine/engine.h"
+
+namespace cake {
+
+// What a policy kept of a prompt, and what the prefill took. Collective, as all here.
+struct Prefilled {
+    Policy policy;
+    std::vector<int> budgets;  // what decoding keeps to, by layer
+    SequenceCache cache;
+    PhaseTimes times;       // of this policy, as if it had been alone
+    std::size_t pages = 0;  // most that it held at any time
+    TokenId first = 0;      // the best token after the prompt
+};
+
+// The prompt passes once. Layers and attention count for every policy; statistics, selection and storing are each
+// policy's own: none profits from what another has computed.
+std::vector<Prefilled> measure_prefill(Engine& engine, std::span<const TokenId> prompt,
+                                       const std::vector<Policy>& policies);
+
+struct DecodeMeasure {
+    PhaseTimes times;
+    double bytes = 0;  // weights and caches that this rank read, all steps
+};
+
+// `batch` sequences with copies of one cache take `new_tokens` steps, each the best token of the last; a step before them
+// is not counted.
+DecodeMeasure measure_decode(Engine& engine, const Prefilled& from, int prompt_tokens, int batch,
+                             int new_tokens);
+
+// Ceilings of all ranks, measured at the same time: the sums. `alone`: this rank's part.
+Ceilings measure_ceilings(Engine& engine, Ceilings& alone);
+
+// A row of bench.jsonl (docs/interface.md), whole on rank 0.
+nlohmann::json bench_row(Engine& engine, const BenchCell& cell, const Prefilled& prefill,
+                         const DecodeMeasure& decode, const Ceilings& all, const Ceilings& alone);
+
+}  // namespace cake

@@ -1,0 +1,68 @@
+#include "bench/study.h"
+
+#include <algorithm>
+
+namespace cake {
+
+std::vector<Policy> study_policies(const RunConfig& config, const ModelConfig& model) {
+    std::vector<Policy> out;
+    for (const std::string& name : config.bench.policies)
+        for (int cache_size : config.bench.cache_sizes) {
+            PolicyConfig cells = config.policy;
+            cells.name = name;
+            cells.cache_size = cache_size;
+            const Policy policy = make_policy(cells, model);
+            const auto same = [&](const Policy& p) {
+                return p.name == policy.name && p.cache_size == policy.cache_size;
+            };
+            if (std::none_of(out.begin(), out.end(), same))
+                out.push_back(policy);
+        }
+    return out;
+}
+
+std::vector<std::vector<Policy>> prefill_groups(const std::vector<Policy>& policies) {
+    std::vector<std::vector<Policy>> out(1);
+    for (const Policy& p : policies) {
+        if (p.observe == Observe::All)
+            out.push_back({p});
+        else
+            out.front().push_back(p);
+    }
+    if (out.front().empty())
+        out.erase(out.begin());
+    return out;
+}
+
+std::string row_id(const BenchCell& cell, int repetition) {
+    const std::string policy = cell.policy.keeps_everything()
+                                   ? cell.policy.name
+                                   : fmt::format("{}-{}", cell.policy.name, cell.policy.cache_size);
+    return fmt::format("p{}/{}/b{}/n{}/{}", cell.prompt, policy, cell.batch, cell.new_tokens,
+                       repetition);
+}
+
+PlanInput study_plan(const RunConfig& config, const ModelConfig& model, int ranks, int prompt) {
+    const auto largest = [](const std::vector<int>& values) {
+        return *std::max_element(values.begin(), values.end());
+    };
+    PlanInput plan = plan_input(config, model, ranks, prompt, largest(config.bench.new_tokens));
+    plan.policies = study_policies(config, model);
+    plan.batch = largest(config.bench.batches);
+    plan.shorter = true;
+    std::int64_t pages = 0, copies = 0;
+    std::size_t page = 0;
+    for (int r = 0; r < ranks; ++r)
+        page = std::max(page, page_layout(plan, shard_of(model, ranks, r)).bytes());
+    const PageLayout layout = page_layout(plan, shard_of(model, ranks, 0));
+    for (const Policy& p : plan.policies)
+        for (int length : {prompt, p.evicts(prompt) ? p.longest_whole() : prompt}) {
+            const auto needed = pages_needed(p, model.n_layers, length, plan.new_tokens, layout);
+            pages += needed;
+            copies = std::max(copies, needed);
+        }
+    plan.kv_bytes = std::size_t(pages + plan.batch * copies) * page;
+    return plan;
+}
+
+}  // namespace cake
