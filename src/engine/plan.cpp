@@ -18,7 +18,11 @@ PlanInput plan_input(const RunConfig& config, const ModelConfig& model, int rank
     in.page_tokens = int(number_in(config.engine.page_tokens).value_or(0));
     in.weights = requested_types(model, config.model.dtype, config.model.path);
     const std::string& cache = config.engine.cache_dtype;
-    const bool wide = cache == "f32" || (cache == "auto" && in.weights.main() == DType::F32);
+    // With a narrow cache, sums that round differently on another number of ranks move keys and values by whole steps of
+    // it. So it is for models whose weights have no finer steps; quantised ones are exact in F32.
+    const DType main = in.weights.main();
+    const bool wide =
+        cache == "f32" || (cache == "auto" && main != DType::BF16 && main != DType::F16);
     in.cache = wide ? DType::F32 : DType::BF16;
     in.residual = config.engine.residual_dtype == "bf16" ? DType::BF16 : DType::F32;
     return in;
