@@ -3,6 +3,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <new>
+#include <string_view>
 #include <unistd.h>
 
 #include "base/error.h"
@@ -14,11 +15,16 @@ namespace {
 
 using namespace cake;
 
-// OpenMP threads that spin while they wait collapse when ranks share cores (0.1 GFLOP/s instead of
-// 70 were seen). The runtime reads this variable before main() does anything, so the program sets
-// it and starts itself again, once.
-void make_openmp_wait_passively(char** argv) {
-    if (std::getenv("OMP_WAIT_POLICY") || setenv("OMP_WAIT_POLICY", "passive", 1) != 0)
+// Between two loops OpenMP's threads wait for work. If they spin for long, ranks that share cores collapse (0.1 GFLOP/s
+// instead of 70 were seen); if they sleep at once, waking them takes longer than most loops of a decode step (68 tokens/s
+// instead of 166). So they spin for some tens of microseconds. The runtime reads these variables before main() does
+// anything, so the program sets them and starts itself again, once.
+void make_openmp_wait_briefly(char** argv) {
+    const char* policy = std::getenv("OMP_WAIT_POLICY");
+    const bool asleep = !policy || std::string_view(policy) == "passive";
+    if (!asleep || std::getenv("GOMP_SPINCOUNT"))
+        return;  // somebody has decided, or it is done
+    if (setenv("OMP_WAIT_POLICY", "passive", 1) != 0 || setenv("GOMP_SPINCOUNT", "500", 1) != 0)
         return;
     char program[4096];
     const ssize_t length = readlink("/proc/self/exe", program, sizeof(program) - 1);
@@ -70,7 +76,7 @@ int run(World& world, int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
-    make_openmp_wait_passively(argv);
+    make_openmp_wait_briefly(argv);
     try {
         World world(argc, argv);
         return run(world, argc, argv);
