@@ -45,8 +45,7 @@ private:
 // Adds what its scope takes of `all`, and its time, to `share` too.
 class PhaseShare {
 public:
-    PhaseShare(const PhaseTimes& all, PhaseTimes& share)
-        : all_(all), before_(all), share_(share) {}
+    PhaseShare(const PhaseTimes& all, PhaseTimes& share) : all_(all), before_(all), share_(share) {}
     ~PhaseShare() {
         for (std::size_t i = 0; i < all_.seconds.size(); ++i)
             share_.seconds[i] += all_.seconds[i] - before_.seconds[i];
