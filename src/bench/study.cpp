@@ -55,12 +55,14 @@ PlanInput study_plan(const RunConfig& config, const ModelConfig& model, int rank
     for (int r = 0; r < ranks; ++r)
         page = std::max(page, page_layout(plan, shard_of(model, ranks, r)).bytes());
     const PageLayout layout = page_layout(plan, shard_of(model, ranks, 0));
-    for (const Policy& p : plan.policies)
-        for (int length : {prompt, p.evicts(prompt) ? p.longest_whole() : prompt}) {
-            const auto needed = pages_needed(p, model.n_layers, length, plan.new_tokens, layout);
-            pages += needed;
-            copies = std::max(copies, needed);
-        }
+    for (const Policy& p : plan.policies) {
+        std::int64_t needed = 0;  // a prompt that just stays whole may need more than a longer one
+        for (int length : {prompt, p.evicts(prompt) ? p.longest_whole() : prompt})
+            needed =
+                std::max(needed, pages_needed(p, model.n_layers, length, plan.new_tokens, layout));
+        pages += needed;
+        copies = std::max(copies, needed);
+    }
     plan.kv_bytes = std::size_t(pages + plan.batch * copies) * page;
     return plan;
 }

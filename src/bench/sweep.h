@@ -15,7 +15,7 @@ struct Sweep {
     std::function<std::vector<TokenId>(int length)> prompt;          // the same on every rank
     std::function<void(const std::string& id, nlohmann::json)> row;  // on rank 0
     std::function<bool()> stopped;  // on rank 0, asked before each prefill and each row
-    Ceilings all, alone;
+    Ceilings all = {}, alone = {};  // of all ranks, of this one
 };
 
 // Measures what is not done. False: stopped. Collective.

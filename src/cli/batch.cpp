@@ -55,11 +55,14 @@ void plan_jobs(std::vector<BatchJob>& jobs, PlanInput& plan, Backend& dev, const
         plan.prompt = length;
         return fits_without_pool(plan, dev, world);
     });
-    if (too_long == lengths.begin() &&
-        !lengths.empty())  // not even the shortest: that is no job's fault
-        plan.prompt = lengths.front(), check_memory(plan, dev, world);
-    else if (too_long != lengths.end())
-        refuse_long(jobs, *std::prev(too_long));
+    if (lengths.empty() || too_long == lengths.end())
+        return;
+    if (too_long == lengths.begin()) {  // not even the shortest: that is no job's fault
+        plan.prompt = lengths.front();
+        check_memory(plan, dev, world);
+        return;
+    }
+    refuse_long(jobs, *std::prev(too_long));
 }
 
 // What is left to say where no job can be done, and no model was loaded.

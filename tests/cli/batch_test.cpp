@@ -1,18 +1,8 @@
 // `cake batch` as its users run it: every job gets one result, whatever happens in between.
-#include <csignal>
-#include <filesystem>
-#include <fstream>
-#include <map>
-#include <random>
-#include <sys/stat.h>
-#include <thread>
-
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "io/json_file.h"
-#include "support/golden.h"
-#include "support/run_program.h"
+#include "cli/batch_fixture.h"
 
 namespace cake::test {
 namespace {
@@ -21,78 +11,7 @@ using nlohmann::json;
 using testing::ElementsAre;
 using testing::HasSubstr;
 
-class Batch : public testing::Test {
-protected:
-    std::filesystem::path folder =
-        std::filesystem::path(testing::TempDir()) /
-        ("cake_batch_" +
-         std::string(testing::UnitTest::GetInstance()->current_test_info()->name()));
-    std::string model = golden_path("tiny-llama") + "/model";
-
-    void SetUp() override {
-        std::filesystem::remove_all(folder);
-        std::filesystem::create_directories(folder);
-    }
-    void TearDown() override { std::filesystem::remove_all(folder); }
-    std::string file(const std::string& name) const { return (folder / name).string(); }
-    void write(const std::string& name, const std::string& text) const {
-        std::ofstream(file(name), std::ios::binary) << text;
-    }
-    std::string read(const std::string& name) const {
-        std::ifstream in(file(name), std::ios::binary);
-        return {std::istreambuf_iterator<char>(in), {}};
-    }
-
-    // Job i: a prompt of its own, of 20 to 300 tokens.
-    static json job(int i, int new_tokens) {
-        std::vector<TokenId> prompt = Golden("tiny-llama").prompt("p300");
-        prompt.resize(std::size_t(20 + i * 37 % 281));
-        prompt[0] = i + 1;
-        return {{"id", "job" + std::to_string(i)},
-                {"tokens", prompt},
-                {"max_new_tokens", new_tokens + i % 7}};
-    }
-    void write_jobs(int n, int new_tokens) const {
-        std::string lines;
-        for (int i = 0; i < n; ++i)
-            lines += job(i, new_tokens).dump() + "\n";
-        write("jobs.jsonl", lines);
-    }
-
-    std::vector<std::string> batch(const std::string& output, std::vector<std::string> more = {}) {
-        std::vector<std::string> args{
-            "batch",    "--model",    model,          "--input", file("jobs.jsonl"),
-            "--output", file(output), "--cache-size", "64",      "--window",
-            "16",       "--quiet"};
-        args.insert(args.end(), more.begin(), more.end());
-        return args;
-    }
-
-    // When a program that writes there is at work.
-    std::function<bool(double)> has_results(const std::string& output) const {
-        return [this, output](double) { return !read(output).empty(); };
-    }
-    static std::function<bool(double)> after(double s) {
-        return [s](double seconds) { return seconds >= s; };
-    }
-
-    // By id; a line that is no result, or an id that is there twice, is a failure.
-    std::map<std::string, json> results(const std::string& text) const {
-        std::map<std::string, json> out;
-        std::istringstream lines(text);
-        for (std::string line; std::getline(lines, line);) {
-            const json result = json::parse(line);
-            EXPECT_TRUE(out.emplace(result["id"], result).second) << result["id"] << " twice";
-        }
-        return out;
-    }
-    std::map<std::string, std::vector<TokenId>> tokens(const std::string& output) const {
-        std::map<std::string, std::vector<TokenId>> out;
-        for (const auto& [id, result] : results(read(output)))
-            out[id] = result["tokens"].get<std::vector<TokenId>>();
-        return out;
-    }
-};
+class Batch : public BatchFixture {};
 
 TEST_F(Batch, GivesEachJobTheTokensOfGenerate) {
     write_jobs(6, 9);
@@ -314,88 +233,6 @@ TEST_F(Batch, RefusesRanksThatFormNoReplicas) {
     EXPECT_EQ(r.exit_code, 2);
     EXPECT_THAT(r.err, HasSubstr("3 ranks do not form replicas of 2"));
     EXPECT_FALSE(std::filesystem::exists(file("out.jsonl")));
-}
-
-TEST_F(Batch, EndsInGoodOrderOnASignalAndGoesOnLater) {
-    write_jobs(40, 240);
-    ASSERT_EQ(run_program(batch("whole.jsonl")).exit_code, 0);
-    struct Case {
-        int ranks;
-        std::string tensor;
-        int signal;
-    };
-    for (const auto& [ranks, tensor, signal] :
-         {Case{1, "all", SIGTERM}, {1, "all", SIGUSR1}, {2, "all", SIGUSR1}, {2, "1", SIGUSR1}}) {
-        std::filesystem::remove(file("out.jsonl"));
-        const ProgramOptions options{.signals = {{has_results("out.jsonl"), signal}}};
-        const auto args = batch("out.jsonl", {"--set", "parallel.tensor=" + tensor});
-        const ProgramResult r =
-            ranks == 1 ? run_program(args, options) : run_program_on_ranks(ranks, args, options);
-        EXPECT_EQ(r.exit_code, 75) << r.err;
-        const auto before = tokens("out.jsonl");
-        EXPECT_LT(before.size(), 40u);
-        EXPECT_THAT(r.err, HasSubstr("start again with the same files to go on"));
-        EXPECT_EQ(run_program(batch("out.jsonl")).exit_code, 0);
-        EXPECT_EQ(tokens("out.jsonl"), tokens("whole.jsonl"));
-    }
-}
-
-TEST_F(Batch, EndsInGoodOrderWhenItsScriptIsTerminated) {
-    write_jobs(40, 240);
-    auto args = batch("out.jsonl");
-    args.insert(args.begin(), {CAKE_SOURCE_DIR "/launch/mpirun.sh", "2"});
-    const ProgramResult r = run_command(
-        args,
-        {.environment = {{"CAKE_BIN", std::getenv("CAKE_PROGRAM")}, {"CAKE_OVERSUBSCRIBE", "1"}},
-         .signals = {{has_results("out.jsonl"), SIGTERM}}});
-    EXPECT_EQ(r.exit_code, 75) << r.err;
-    EXPECT_THAT(r.err, HasSubstr("start again with the same files to go on"));
-    EXPECT_LT(tokens("out.jsonl").size(), 40u);
-}
-
-TEST_F(Batch, EndsAtOnceOnASecondSignal) {
-    // Its jobs never come, so the first signal alone would not end it.
-    std::vector<std::string> args = batch("out.jsonl");
-    args[4] = file("jobs.fifo");
-    ASSERT_EQ(mkfifo(args[4].c_str(), 0600), 0);
-    const ProgramResult r = run_program(
-        args, {.timeout_s = 20, .signals = {{after(0.5), SIGTERM}, {after(1.0), SIGTERM}}});
-    EXPECT_FALSE(r.timed_out);
-    EXPECT_EQ(r.exit_code, 75) << r.err;
-}
-
-// Ranks that outlive their mpirun for a moment hold the file's lock: then it is tried again.
-ProgramResult run_when_free(int ranks, const std::vector<std::string>& args,
-                            const ProgramOptions& options) {
-    for (;;) {
-        const ProgramResult r =
-            ranks == 1 ? run_program(args, options) : run_program_on_ranks(ranks, args, options);
-        if (r.err.find("another running job") == std::string::npos)
-            return r;
-        std::this_thread::sleep_for(std::chrono::milliseconds(50));
-    }
-}
-
-TEST_F(Batch, LosesNoJobAndRepeatsNoneHoweverOftenItIsKilled) {
-    write_jobs(30, 60);
-    ASSERT_EQ(run_program(batch("quiet.jsonl")).exit_code, 0);
-    std::mt19937 random(7);
-    int interrupted = 0;
-    for (int kill = 0; kill < 20; ++kill) {
-        if (kill % 5 == 0)
-            std::filesystem::remove(file("out.jsonl"));  // four rounds of five kills
-        const int ranks = kill % 2 + 1;
-        const double after_s = 0.05 + double(random() % 400) / 1000;
-        const ProgramResult r = run_when_free(ranks, batch("out.jsonl"), {.timeout_s = after_s});
-        interrupted += r.timed_out;
-        EXPECT_TRUE(r.timed_out || r.exit_code == 0) << r.err;
-        if (kill % 5 == 4) {
-            const ProgramResult last = run_when_free(1, batch("out.jsonl"), {});
-            ASSERT_EQ(last.exit_code, 0) << last.err;
-            EXPECT_EQ(tokens("out.jsonl"), tokens("quiet.jsonl"));
-        }
-    }
-    EXPECT_GT(interrupted, 5);
 }
 
 }  // namespace
