@@ -71,8 +71,14 @@ TEST_P(WeightTypesOf, ComputeWhatTheirNumbersDoAsF32) {
         const RunOutcome wide = run_model(ranks, s)[0];
         s.weights = stored_types(s.model);
         const RunOutcome narrow = run_model(ranks, s)[0];
+        // Columns cut within a block are rounded to bf16, and that shows; nothing else may.
+        bool exact = true;
+        for (int r = 0; r < ranks; ++r)
+            for (const LayerWeights& w : load(s.model, ranks, r, s.weights).layers)
+                exact &= w.out.dtype() == GetParam() && w.down.dtype() == GetParam();
+        EXPECT_TRUE(exact || ranks > 1);
         for (std::size_t i = 0; i < wide.logits[0].size(); ++i)
-            ASSERT_NEAR(narrow.logits[0][i], wide.logits[0][i], ranks == 1 ? 1e-4 : 0.1);
+            ASSERT_NEAR(narrow.logits[0][i], wide.logits[0][i], exact ? 1e-4 : 0.1);
     }
 }
 
