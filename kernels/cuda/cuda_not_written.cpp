@@ -10,12 +10,6 @@ namespace {
 
 }  // namespace
 
-void CudaBackend::rope_split(Stream, View, View, float, std::int64_t, View, View, View) {
-    not_written("rope_split");
-}
-void CudaBackend::rope_append(Stream, View, View, float, int, const PagedBatch&, View) {
-    not_written("rope_append");
-}
 void CudaBackend::attention(Stream, View, View, View, std::int64_t, View) {
     not_written("attention");
 }

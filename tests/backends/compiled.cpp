@@ -15,7 +15,9 @@ std::vector<BackendCase> backend_cases() {
                        [] { return make_cuda_backend(0); },
                        DType::BF16,
                        {DType::BF16},
-                       {DType::F32, DType::BF16, DType::F16}});
+                       {DType::F32, DType::BF16, DType::F16},
+                       false,
+                       false});
     return out;
 }
 

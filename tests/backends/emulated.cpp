@@ -11,12 +11,14 @@ std::vector<BackendCase> backend_cases() {
          [] { return make_cuda_backend(0, DType::F32); },
          DType::F32,
          {DType::F32},
-         tables},
+         tables,
+         true},
         {"emulated_bf16",
          [] { return make_cuda_backend(0, DType::BF16); },
          DType::BF16,
          {DType::BF16},
-         tables},
+         tables,
+         true},
     };
 }
 

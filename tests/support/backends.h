@@ -24,6 +24,8 @@ struct BackendCase {
     DType activations;  // what kernels take for x, q, out, ...
     // Weights of linear layers, and tables of embeddings.
     std::vector<DType> linear_types, table_types;
+    bool emulated = false;   // kernels run on the host, thread by thread: shapes are to be small
+    bool exact_rows = true;  // a row of a linear layer has the same bits alone and among others
 };
 
 inline void PrintTo(const BackendCase& backend, std::ostream* out) { *out << backend.name; }
@@ -37,6 +39,7 @@ protected:
     Backend& dev() { return *dev_; }
     DType activations() const { return GetParam().activations; }
     const std::vector<DType>& linear_types() const { return GetParam().linear_types; }
+    bool emulated() const { return GetParam().emulated; }
     const std::vector<DType>& table_types() const { return GetParam().table_types; }
     const Stream stream;
 
