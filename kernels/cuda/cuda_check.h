@@ -1,7 +1,6 @@
-// Checks of every call of CUDA's libraries. For the files that include CUDA's headers.
+// Checks of every call of the CUDA runtime. For the files that include its header.
 #pragma once
 
-#include <cublasLt.h>
 #include <cuda_runtime.h>
 
 #include "base/error.h"
@@ -22,12 +21,4 @@ namespace cake::gpu::detail {
             ::cake::gpu::detail::call_failed(__FILE_NAME__, __LINE__, #expression, \
                                              cudaGetErrorName(cake_status),        \
                                              cudaGetErrorString(cake_status));     \
-    } while (0)
-
-#define CUBLAS_CHECK(expression)                                                               \
-    do {                                                                                       \
-        const cublasStatus_t cake_status = (expression);                                       \
-        if (cake_status != CUBLAS_STATUS_SUCCESS) [[unlikely]]                                 \
-            ::cake::gpu::detail::call_failed(__FILE_NAME__, __LINE__, #expression, "cuBLASLt", \
-                                             cublasLtGetStatusString(cake_status));            \
     } while (0)

@@ -5,7 +5,7 @@
 #include <cstdlib>
 #include <cstring>
 
-#include "kernels/cuda/cuda_check.h"
+#include "kernels/cuda/cublas_lt.h"
 
 namespace cake::gpu {
 namespace {
@@ -63,13 +63,15 @@ DeviceCount count_devices() noexcept {
         return {count, {}};
     cudaGetLastError();
     try {
-        const Versions v = versions();
+        int of_driver = 0, of_runtime = 0;
+        cudaDriverGetVersion(&of_driver);
+        cudaRuntimeGetVersion(&of_runtime);
         const std::string driver =
-            v.driver == 0 ? "no driver is loaded" : "the driver is of CUDA " + version(v.driver);
+            of_driver == 0 ? "no driver is loaded" : "the driver is of CUDA " + version(of_driver);
         const std::string error =
             status == cudaSuccess ? "it counts none" : std::string(cudaGetErrorString(status));
         return {0, fmt::format("no GPU is usable: {}; {}, this program of CUDA {}", error, driver,
-                               version(v.runtime))};
+                               version(of_runtime))};
     } catch (...) {
         return {0, "no GPU is usable"};
     }
@@ -87,7 +89,10 @@ Versions versions() noexcept {
     Versions out;
     cudaDriverGetVersion(&out.driver);
     cudaRuntimeGetVersion(&out.runtime);
-    out.gemm_library = cublasLtGetVersion();
+    try {
+        out.gemm_library = cublas_lt().version();
+    } catch (const Error&) {  // not installed
+    }
     return out;
 }
 

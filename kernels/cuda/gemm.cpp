@@ -4,6 +4,7 @@
 #include <map>
 #include <tuple>
 
+#include "kernels/cuda/cublas_lt.h"
 #include "kernels/cuda/cuda_check.h"
 #include "kernels/cuda/device.h"
 
@@ -39,10 +40,10 @@ unsigned alignment_of(const GemmTask& t) {
 
 struct Layout {
     Layout(DType dtype, std::int64_t rows, std::int64_t columns, std::int64_t stride) {
-        CUBLAS_CHECK(cublasLtMatrixLayoutCreate(&handle, data_type(dtype), std::uint64_t(rows),
-                                                std::uint64_t(columns), stride));
+        CUBLAS_CHECK(cublas_lt().layout_create(&handle, data_type(dtype), std::uint64_t(rows),
+                                               std::uint64_t(columns), stride));
     }
-    ~Layout() { cublasLtMatrixLayoutDestroy(handle); }
+    ~Layout() { cublas_lt().layout_destroy(handle); }
     Layout(const Layout&) = delete;
     Layout& operator=(const Layout&) = delete;
     cublasLtMatrixLayout_t handle = nullptr;
@@ -53,7 +54,7 @@ class Plan {
 public:
     Plan(cublasLtHandle_t library, const Shape& s)
         : weight_(s.in, s.k, s.n, s.k), x_(s.in, s.k, s.m, s.k), out_(s.out, s.n, s.m, s.n) {
-        CUBLAS_CHECK(cublasLtMatmulDescCreate(&product_, CUBLAS_COMPUTE_32F, CUDA_R_32F));
+        CUBLAS_CHECK(cublas_lt().product_create(&product_, CUBLAS_COMPUTE_32F, CUDA_R_32F));
         const cublasOperation_t transposed = CUBLAS_OP_T;
         set(CUBLASLT_MATMUL_DESC_TRANSA, transposed);
         if (s.biased) {
@@ -61,27 +62,27 @@ public:
             set(CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, data_type(s.out));
         }
         cublasLtMatmulPreference_t wishes = nullptr;
-        CUBLAS_CHECK(cublasLtMatmulPreferenceCreate(&wishes));
-        cublasLtMatmulPreferenceSetAttribute(wishes, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
-                                             &kWorkspaceBytes, sizeof(kWorkspaceBytes));
+        CUBLAS_CHECK(cublas_lt().preference_create(&wishes));
+        CUBLAS_CHECK(cublas_lt().preference_set(wishes, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
+                                                &kWorkspaceBytes, sizeof(kWorkspaceBytes)));
         const std::uint32_t alignment = s.alignment;
         for (const auto which : {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES,
                                  CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
                                  CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES,
                                  CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES})
-            cublasLtMatmulPreferenceSetAttribute(wishes, which, &alignment, sizeof(alignment));
+            CUBLAS_CHECK(cublas_lt().preference_set(wishes, which, &alignment, sizeof(alignment)));
         cublasLtMatmulHeuristicResult_t best{};
         int found = 0;
         const cublasStatus_t status =
-            cublasLtMatmulAlgoGetHeuristic(library, product_, weight_.handle, x_.handle,
-                                           out_.handle, out_.handle, wishes, 1, &best, &found);
-        cublasLtMatmulPreferenceDestroy(wishes);
+            cublas_lt().heuristic(library, product_, weight_.handle, x_.handle, out_.handle,
+                                  out_.handle, wishes, 1, &best, &found);
+        cublas_lt().preference_destroy(wishes);
         CAKE_CHECK(status == CUBLAS_STATUS_SUCCESS && found > 0,
                    "cuBLASLt has no kernel for [{}, {}] of {} times [{}, {}]^T into {} ({})", s.m,
-                   s.k, name(s.in), s.n, s.k, name(s.out), cublasLtGetStatusString(status));
+                   s.k, name(s.in), s.n, s.k, name(s.out), cublas_lt().status_string(status));
         algorithm_ = best.algo;
     }
-    ~Plan() { cublasLtMatmulDescDestroy(product_); }
+    ~Plan() { cublas_lt().product_destroy(product_); }
     Plan(const Plan&) = delete;
     Plan& operator=(const Plan&) = delete;
 
@@ -89,15 +90,15 @@ public:
         if (t.bias)
             set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, t.bias);
         const float one = 1, zero = 0;
-        CUBLAS_CHECK(cublasLtMatmul(library, product_, &one, t.weight, weight_.handle, t.x,
-                                    x_.handle, &zero, t.out, out_.handle, t.out, out_.handle,
-                                    &algorithm_, workspace, kWorkspaceBytes, queue));
+        CUBLAS_CHECK(cublas_lt().matmul(library, product_, &one, t.weight, weight_.handle, t.x,
+                                        x_.handle, &zero, t.out, out_.handle, t.out, out_.handle,
+                                        &algorithm_, workspace, kWorkspaceBytes, queue));
     }
 
 private:
     template <typename T>
     void set(cublasLtMatmulDescAttributes_t which, const T& value) {
-        CUBLAS_CHECK(cublasLtMatmulDescSetAttribute(product_, which, &value, sizeof(value)));
+        CUBLAS_CHECK(cublas_lt().product_set(product_, which, &value, sizeof(value)));
     }
 
     Layout weight_, x_, out_;
@@ -112,11 +113,11 @@ struct Gemm::State {
     std::map<Shape, Plan> plans;
     std::map<Queue, void*> workspaces;  // products of one queue do not overlap
 
-    State() { CUBLAS_CHECK(cublasLtCreate(&library)); }
+    State() { CUBLAS_CHECK(cublas_lt().create(&library)); }
     ~State() {
         for (const auto& [queue, workspace] : workspaces)
             free(workspace);
-        cublasLtDestroy(library);
+        cublas_lt().destroy(library);
     }
     State(const State&) = delete;
     State& operator=(const State&) = delete;
