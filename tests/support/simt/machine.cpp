@@ -151,7 +151,7 @@ private:
     SharedArray arrays_[kMostArrays] = {};
     int n_arrays_ = 0;
 
-    char launch_order_ = 0;
+    char launch_order_ = 0, block_order_ = 0;  // addresses for ThreadSanitizer
 };
 
 Machine& machine() {
@@ -270,7 +270,8 @@ void Machine::poison_shared() {
     const std::size_t bytes =
         std::min(kArenaBytes, std::max(used_, shape_.dynamic_shared_bytes) + 2 * kRedZone);
 #ifdef CAKE_SIMT_TSAN
-    // Memory that no thread has touched: the last block's accesses are no races of this one's.
+    // Memory that no thread has touched: the last block's accesses are no races of this one's. The mapping itself counts
+    // as a write, and is released for that.
     mmap(arena_, kArenaBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1,
          0);
 #endif
@@ -287,16 +288,17 @@ void Machine::poison_shared() {
 #endif
     used_ = shape_.dynamic_shared_bytes;
     n_arrays_ = 0;
+    Fiber::release(&block_order_);
 }
 
 void Machine::report_deadlock() {
     std::string waiting;
-    int shown = 0, last_warp = -1;
-    for (unsigned i = 0; i < n_ && shown < 4; ++i) {
+    const CudaThread* last = nullptr;  // one thread for each place where a run of them waits
+    for (unsigned i = 0, shown = 0; i < n_ && shown < 4; ++i) {
         const CudaThread& t = *threads_[i];
-        if (t.state == State::Done || t.warp == last_warp)
+        if (t.state == State::Done || (last && same(t.waits_at, last->waits_at)))
             continue;
-        last_warp = t.warp;
+        last = &t;
         ++shown;
         waiting += fmt::format("; thread {} waits in {} at {}", i,
                                t.state == State::WaitsForBlock ? "__syncthreads" : name_of(t.op),
@@ -321,6 +323,7 @@ void Machine::run_block(uint3 block) {
         t.fiber.start(
             [](void* self) {
                 auto& m = *static_cast<Machine*>(self);
+                Fiber::acquire(&m.block_order_);
                 m.kernel_(m.arguments_);
                 m.running_->state = State::Done;
             },
