@@ -22,12 +22,7 @@ constinit thread_local Here here{};
 namespace {
 
 constexpr unsigned kWarp = 32;
-// What an H100 gives a block.
 constexpr unsigned kMostThreads = 1024;
-constexpr std::size_t kMostSharedBytes = 227 * 1024;
-
-constexpr std::size_t kArenaBytes = 256 * 1024;
-constexpr std::size_t kRedZone = 16;  // between two shared arrays, for AddressSanitizer
 
 const char* name_of(WarpOp op) {
     switch (op) {
@@ -89,21 +84,12 @@ struct Warp {
     int n = 0;
 };
 
-struct SharedArray {
-    const void* tag;
-    void* data;
-};
-
 class Machine {
 public:
     Machine() {
         const char* value = std::getenv("CAKE_SIMT_REVERSED");
         backwards = value && *value == '1';
-        arena_ = static_cast<unsigned char*>(
-            mmap(nullptr, kArenaBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
-        CAKE_CHECK(arena_ != MAP_FAILED, "no {} bytes for shared memory", kArenaBytes);
     }
-    ~Machine() { munmap(arena_, kArenaBytes); }
     Machine(const Machine&) = delete;
     Machine& operator=(const Machine&) = delete;
 
@@ -116,12 +102,11 @@ public:
                               const std::source_location& at);
     unsigned lanes_of_warp() const;
     void* shared_array(const void* tag, std::size_t bytes, const char* name);
-    void* dynamic_shared() const { return arena_; }
+    void* dynamic_shared() const { return shared_.dynamic(); }
     Copies& copies() { return running_->copies; }
 
 private:
     void run_block(uint3 block);
-    void poison_shared();
     void open_barrier();
     [[noreturn]] void report_deadlock();
     std::string describe(const CudaThread& t) const;
@@ -144,13 +129,7 @@ private:
     unsigned barrier_generation_ = 0;
     char barrier_order_[2] = {};
 
-    // Shared memory: dynamic first, then arrays as they are asked for.
-    unsigned char* arena_ = nullptr;
-    std::size_t used_ = kArenaBytes;  // by the last block
-    static constexpr int kMostArrays = 64;
-    SharedArray arrays_[kMostArrays] = {};
-    int n_arrays_ = 0;
-
+    SharedMemory shared_;
     char launch_order_ = 0, block_order_ = 0;  // addresses for ThreadSanitizer
 };
 
@@ -251,44 +230,10 @@ const std::uint64_t* Machine::meet(WarpOp op, unsigned mask, std::uint64_t value
 }
 
 void* Machine::shared_array(const void* tag, std::size_t bytes, const char* name) {
-    for (int i = 0; i < n_arrays_; ++i)
-        if (arrays_[i].tag == tag)
-            return arrays_[i].data;
-    const std::size_t begin = (used_ + kRedZone + 15) / 16 * 16;
-    if (n_arrays_ == kMostArrays || begin + bytes > kMostSharedBytes)
-        fail(fmt::format("no shared memory left for {}", name), running_->waits_at);
-    used_ = begin + bytes;
-#ifdef CAKE_SIMT_ASAN
-    __asan_unpoison_memory_region(arena_ + begin, bytes);
-#endif
-    arrays_[n_arrays_++] = {tag, arena_ + begin};
-    return arena_ + begin;
-}
-
-// 0xff everywhere: NaN in every float format, -1 as an integer.
-void Machine::poison_shared() {
-    const std::size_t bytes =
-        std::min(kArenaBytes, std::max(used_, shape_.dynamic_shared_bytes) + 2 * kRedZone);
-#ifdef CAKE_SIMT_TSAN
-    // Memory that no thread has touched: the last block's accesses are no races of this one's. The mapping itself counts
-    // as a write, and is released for that.
-    mmap(arena_, kArenaBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1,
-         0);
-#endif
-#ifdef CAKE_SIMT_ASAN
-    __asan_unpoison_memory_region(arena_, kArenaBytes);
-#endif
-    // Not memset, which the sanitizers watch.
-    unsigned char* to = arena_;
-    std::size_t n = bytes;
-    asm volatile("rep stosb" : "+D"(to), "+c"(n) : "a"(0xff) : "memory");
-#ifdef CAKE_SIMT_ASAN
-    __asan_poison_memory_region(arena_, kArenaBytes);
-    __asan_unpoison_memory_region(arena_, shape_.dynamic_shared_bytes);
-#endif
-    used_ = shape_.dynamic_shared_bytes;
-    n_arrays_ = 0;
-    Fiber::release(&block_order_);
+    void* data = shared_.array(tag, bytes);
+    if (!data)
+        fail(fmt::format("no shared memory left for {}", name), std::source_location::current());
+    return data;
 }
 
 void Machine::report_deadlock() {
@@ -313,7 +258,8 @@ void Machine::run_block(uint3 block) {
     here.block = block;
     done_ = at_barrier_ = 0;
     votes_ = 0;
-    poison_shared();
+    shared_.start_block(shape_.dynamic_shared_bytes);
+    Fiber::release(&block_order_);  // to ThreadSanitizer the block's memory was written here
     for (unsigned w = 0; w * kWarp < n_; ++w)
         warps_[w]->n = 0;
     for (unsigned i = 0; i < n_; ++i) {
