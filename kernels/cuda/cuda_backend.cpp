@@ -1,6 +1,6 @@
 #include "kernels/cuda/cuda_backend.h"
 
-#include <chrono>
+#include <cstring>
 
 namespace cake {
 
@@ -98,7 +98,9 @@ CudaDevices cuda_devices() {
 namespace gpu {
 
 void refuse_type(DType dtype, std::source_location at) {
-    throw Error(fmt::format("no kernel for {} ({}:{})", name(dtype), at.file_name(), at.line()));
+    const char* file = std::strrchr(at.file_name(), '/');
+    throw Error(fmt::format("no kernel for {} ({}:{})", name(dtype),
+                            file ? file + 1 : at.file_name(), at.line()));
 }
 
 }  // namespace gpu
