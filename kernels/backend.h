@@ -2,7 +2,7 @@
 // where it was compiled, for CUDA (kernels/cuda). tests/support/reference.h judges every kernel in double precision.
 //
 // In all contracts: tensors are device memory of this backend, row-major and contiguous; activations are
-// the backend's activation type (F32 on the CPU); sums are F32 or better; row r of a result depends on row r
+// the backend's activation type (F32 on the CPU, BF16 on a GPU); sums are F32 or better; row r of a result depends on row r
 // of the inputs alone and not on how many rows there are (row independence: batches do not change results).
 // Counts are of this rank: n_q query heads, n_kv KV heads, group = n_q / n_kv, query head h reads KV head h / group.
 #pragma once
@@ -30,7 +30,8 @@ struct Ceilings {
     double gemm_tflop_s = 0;  // F32 activations; 2048 x 2048 x 2048
 };
 
-// A linear layer's parameters: weight [out, in] of any type of weights (is_weight_type); bias F32 [out], or empty.
+// A linear layer's parameters: weight [out, in] of any type of weights (is_weight_type); bias [out] of the type of the
+// layer's output, or empty.
 struct LinearWeights {
     View weight;
     View bias;
@@ -77,11 +78,13 @@ public:
     // x += delta.  Same shape.
     virtual void add(Stream s, View x, View delta) = 0;
 
-    // Up to so many rows the linear layer's row independence holds to the bit; above, to rounding. Decoding does not pass
-    // more at a time.
+    // Decoding passes linear layers at most so many rows at a time. On the CPU a row's result is the same, bit for bit,
+    // in any number of rows up to this one. On a GPU it depends on the number of rows, to rounding, whatever that is, and
+    // this is no limit.
     virtual std::int64_t exact_rows() const = 0;
 
-    // out = x weight^T + bias.  x: [n, in]; out: [n, out].
+    // out = x weight^T + bias.  x: [n, in]; out: [n, out].  On a GPU the weight has the activation type, and out that type
+    // or F32.
     virtual void linear(Stream s, View x, const LinearWeights& w, View out) = 0;
 
     // out[r, i] = silu(gate_up[r, i]) * gate_up[r, ff + i].  gate_up: [n, 2 ff]; out: [n, ff].
@@ -191,7 +194,14 @@ public:
 
 // threads: 0 takes all processors this process may use.
 std::unique_ptr<Backend> make_cpu_backend(int threads);
-// Throws NotCompiled where the program was built without CUDA.
+// The activation type is BF16. Throws NotCompiled where the program was built without CUDA, and an Error of usage with the
+// reason where there is no such GPU.
 std::unique_ptr<Backend> make_cuda_backend(int device);
+
+struct CudaDevices {
+    int count = 0;
+    std::string why_none;  // in one line: not compiled, no driver, an old one, ...
+};
+CudaDevices cuda_devices();
 
 }  // namespace cake

@@ -132,7 +132,7 @@ TEST_P(Embed, TakesRowsOfThisRankAndLeavesZerosForOthers) {
 
 TEST_P(Norm, EmbedsRowsOfEveryTypeOfTable) {
     constexpr std::int64_t rows = 5, d = 512;
-    for (const DType dtype : weight_types) {
+    for (const DType dtype : table_types()) {
         const RandomWeights table(dev(), dtype, {rows, d});
         const std::vector<std::int32_t> ids{14, 9, 12, 15};  // the table's rows are 10 .. 14
         const Tensor out = dev().tensor(activations(), {4, d});
@@ -140,7 +140,9 @@ TEST_P(Norm, EmbedsRowsOfEveryTypeOfTable) {
         std::vector<double> want(4 * d);
         for (const auto& [to, from] : {std::pair{0, 4}, {2, 2}})
             std::copy_n(table.values.begin() + from * d, d, want.begin() + to * d);
-        EXPECT_THAT(download_floats(dev(), out), NearTo(want, {1e-5, 2e-7})) << name(dtype);
+        EXPECT_THAT(download_floats(dev(), out),
+                    NearTo(want, {1e-5, 2e-7 + rounding(activations())}))
+            << name(dtype);
     }
 }
 

@@ -22,21 +22,25 @@ struct BackendCase {
     std::string name;
     std::unique_ptr<Backend> (*make)();
     DType activations;  // what kernels take for x, q, out, ...
+    // Weights of linear layers, and tables of embeddings.
+    std::vector<DType> linear_types, table_types;
+    bool emulated = false;   // kernels run on the host, thread by thread: shapes are to be small
+    bool exact_rows = true;  // a row of a linear layer has the same bits alone and among others
 };
 
 inline void PrintTo(const BackendCase& backend, std::ostream* out) { *out << backend.name; }
 
-inline std::vector<BackendCase> backend_cases() {
-    return {
-        {"cpu_1_thread", [] { return make_cpu_backend(1); }, DType::F32},
-        {"cpu_2_threads", [] { return make_cpu_backend(2); }, DType::F32},
-    };
-}
+// What a test program runs over is settled when it is linked: tests/backends/compiled.cpp (the CPU, and a GPU where there is
+// one) or tests/backends/emulated.cpp (the CUDA backend on the host).
+std::vector<BackendCase> backend_cases();
 
 class OnEachBackend : public testing::TestWithParam<BackendCase> {
 protected:
     Backend& dev() { return *dev_; }
     DType activations() const { return GetParam().activations; }
+    const std::vector<DType>& linear_types() const { return GetParam().linear_types; }
+    bool emulated() const { return GetParam().emulated; }
+    const std::vector<DType>& table_types() const { return GetParam().table_types; }
     const Stream stream;
 
 private:

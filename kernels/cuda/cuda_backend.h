@@ -1,0 +1,92 @@
+// The CUDA backend. Host code alone: it checks shapes and types, and reaches the device through device.h and the launchers
+// (one header a kernel family), both of which the emulation on the host has too. Kernels of a family are in its .cu.
+#pragma once
+
+#include <array>
+#include <memory>
+#include <vector>
+
+#include "kernels/backend.h"
+#include "kernels/cuda/device.h"
+
+namespace cake {
+
+// For one GPU and one thread: what calls its methods later is the thread that made it.
+class CudaBackend final : public Backend {
+public:
+    // activations: BF16 or F32, of x, q, out, ... and of weights of linear layers.
+    CudaBackend(int device, DType activations);
+    ~CudaBackend() override;
+
+    std::string name() const override { return "cuda"; }
+    DeviceInfo info() const override;
+    Ceilings ceilings() override;
+
+    // cuda_memory.cpp
+    Buffer allocate(std::size_t bytes, Place place) override;
+    void copy(Stream s, View to, View from) override;
+    void fill_zero(Stream s, View x) override;
+    void synchronize(Stream s) override;
+    // An event counts until kEvents later ones are recorded.
+    Event record(Stream s) override;
+    void wait(Stream s, Event e) override;
+
+    // cuda_block.cpp
+    void embed(Stream s, View ids, View table, std::int64_t first_row, View out) override;
+    void rms_norm(Stream s, View x, View weight, float eps, View out) override;
+    void add_rms_norm(Stream s, View x, View delta, View weight, float eps, View out) override;
+    void add(Stream s, View x, View delta) override;
+    void silu_mul(Stream s, View gate_up, View out) override;
+    std::int64_t exact_rows() const override;
+    void linear(Stream s, View x, const LinearWeights& w, View out) override;
+
+    // cuda_rope.cpp
+    void rope_split(Stream s, View qkv, View inv_freq, float scale, std::int64_t first, View q,
+                    View k, View v) override;
+    void rope_append(Stream s, View qkv, View inv_freq, float scale, int layer,
+                     const PagedBatch& kv, View q) override;
+
+    // Kernels to come, cuda_not_written.cpp.
+    void attention(Stream s, View q, View k, View v, std::int64_t first, View out) override;
+    void window_moments(Stream s, View q, View k, std::int64_t n_tokens, DType round_to, View mean,
+                        View variance, View sums) override;
+    void column_sums(Stream s, View q, View k, std::int64_t first, View sums) override;
+    void column_scores(Stream s, View mean, View variance, ColumnScore score, float gamma, int pool,
+                       View out) override;
+    void group_mean(Stream s, View x, float divisor, View out) override;
+    void top_k(Stream s, View score, View keep) override;
+    void store_tokens(Stream s, View k, View v, std::int64_t first, std::int64_t count, View keep,
+                      View running, const PageList& to) override;
+    void order_slots(Stream s, const PageList& pages, int length, int window,
+                     DecodeOrder order) override;
+    void list_positions(Stream s, const PageList& pages, int length, View out) override;
+    void init_page(Stream s, const PageList& pages, int index) override;
+    void begin_step(Stream s, const PagedBatch& kv) override;
+    void decode_attention(Stream s, View q, int layer, const PagedBatch& kv,
+                          const RaggedRows& probs, View out) override;
+    void decode_scores(Stream s, const PagedBatch& kv, const RaggedRows& probs, int window,
+                       int pool, float divisor, const RaggedRows& scores) override;
+    void decode_means(Stream s, const PagedBatch& kv, const RaggedRows& probs, float divisor,
+                      const RaggedRows& means) override;
+    void add_running(Stream s, const PagedBatch& kv, const RaggedRows& means) override;
+    void decode_evict(Stream s, const PagedBatch& kv, const RaggedRows& scores, int window,
+                      DecodeOrder order) override;
+
+private:
+    gpu::Queue queue(Stream s);
+    // The data of a tensor of activations, after a check of its type.
+    void* activation(View x) const;
+
+    static constexpr int kEvents = 64;
+
+    int device_;
+    DType activations_;
+    std::vector<gpu::OwnedQueue> queues_;  // by Stream::index, made when first used
+    std::array<gpu::OwnedEvent, kEvents> events_;
+    int next_event_ = 0;
+    gpu::Gemm gemm_;
+};
+
+std::unique_ptr<Backend> make_cuda_backend(int device, DType activations);
+
+}  // namespace cake

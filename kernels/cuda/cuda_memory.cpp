@@ -1,0 +1,42 @@
+// Memory and order of the CUDA backend.
+#include "kernels/cuda/cuda_backend.h"
+
+namespace cake {
+
+Buffer CudaBackend::allocate(std::size_t bytes, Place place) {
+    if (place == Place::Host)
+        return Buffer::host(bytes);
+    void* data = place == Place::Device ? gpu::allocate(bytes) : gpu::allocate_pinned(bytes);
+    if (!data && bytes > 0)
+        throw Error(fmt::format("no {} bytes of {} memory, {} are free", bytes,
+                                place == Place::Device ? "device" : "pinned host",
+                                gpu::device_memory().free_bytes));
+    return Buffer(data, bytes, place, [](void* p, std::size_t, Place where) noexcept {
+        where == Place::Device ? gpu::free(p) : gpu::free_pinned(p);
+    });
+}
+
+void CudaBackend::copy(Stream s, View to, View from) {
+    CAKE_CHECK(to.dtype() == from.dtype() && to.elements() == from.elements(),
+               "copy of {} {} to {} {}", from.shape().str(), cake::name(from.dtype()),
+               to.shape().str(), cake::name(to.dtype()));
+    gpu::copy(queue(s), to.data(), from.data(), to.bytes());
+}
+
+void CudaBackend::fill_zero(Stream s, View x) { gpu::set_bytes(queue(s), x.data(), 0, x.bytes()); }
+
+void CudaBackend::synchronize(Stream s) { gpu::synchronize(queue(s)); }
+
+Event CudaBackend::record(Stream s) {
+    const int index = next_event_;
+    next_event_ = (next_event_ + 1) % kEvents;
+    gpu::OwnedEvent& event = events_[std::size_t(index)];
+    if (!event)
+        event = gpu::make_event();
+    gpu::record(event, queue(s));
+    return {index};
+}
+
+void CudaBackend::wait(Stream s, Event e) { gpu::wait(queue(s), events_[std::size_t(e.index)]); }
+
+}  // namespace cake

@@ -1,0 +1,44 @@
+// Pages (kernels/kv_pages.h) as kernels take them, by value. pages.cuh reads and writes them.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/cuda/launch.h"
+
+namespace cake::gpu {
+
+// Offsets are bytes from the start of a page; each part is [n_kv, page_tokens], of rows or of single elements.
+struct PageFormat {
+    std::byte* pool = nullptr;
+    std::int64_t page_bytes = 0;
+    std::int64_t v_offset = 0;
+    std::int64_t position_offset = 0;
+    std::int64_t order_offset = 0;
+    std::int64_t running_offset = -1;  // -1: pages have no running sums
+    int n_kv = 0;
+    int page_tokens = 0;
+    int d_head = 0;
+    DType dtype = DType::F32;  // of keys and values
+};
+
+// One layer of one sequence.
+struct LayerTable {
+    PageFormat format;
+    const std::int32_t* pages = nullptr;  // [n_pages]
+    int n_pages = 0;
+};
+
+// The caches of a batch.
+struct CacheBatch {
+    PageFormat format;
+    const std::int32_t* tables = nullptr;   // [n_layers, batch, max_pages]
+    std::int32_t* lengths = nullptr;        // [n_layers, batch]
+    const std::int32_t* budgets = nullptr;  // [n_layers, batch]
+    std::int32_t* positions = nullptr;      // [batch]
+    int n_layers = 0;
+    int batch = 0;
+    int max_pages = 0;
+};
+
+}  // namespace cake::gpu

@@ -1,0 +1,117 @@
+# The CUDA backend on the host (support/simt): each .cu of kernels/cuda as C++, run thread by thread. No toolkit is needed.
+# ctest names of all that runs there contain "emulated".
+
+# Test files of tests/kernels whose kernels are all written.
+set(emulated_kernel_tests
+  linear
+  memory
+  norm
+  rope
+)
+
+set(simt_sources "")
+foreach(file ${cuda_kernels})
+  get_filename_component(name ${file} NAME_WE)
+  set(as_cpp ${CMAKE_CURRENT_BINARY_DIR}/simt/${name}.cpp)
+  file(CONFIGURE OUTPUT ${as_cpp} CONTENT "#include \"kernels/cuda/${name}.cu\"\n")
+  list(APPEND simt_sources ${as_cpp})
+endforeach()
+file(GLOB simt_tests CONFIGURE_DEPENDS simt/*_test.cpp)
+set_source_files_properties(${simt_sources} ${simt_tests} simt/planted_bugs.cpp PROPERTIES
+  COMPILE_DEFINITIONS CAKE_SIMT COMPILE_OPTIONS -Wno-unknown-pragmas)
+list(APPEND simt_sources support/simt/device.cpp)
+
+# The machine switches stacks: it is never compiled with a sanitizer, and tells the one that the kernels are compiled with.
+set(machine_sources support/simt/fiber.cpp support/simt/machine.cpp support/simt/shared_memory.cpp)
+set_source_files_properties(${machine_sources} PROPERTIES COMPILE_OPTIONS -fno-sanitize=all)
+function(add_machine name sanitizers)
+  add_library(${name} OBJECT EXCLUDE_FROM_ALL ${machine_sources})
+  target_link_libraries(${name} PRIVATE cake_base)
+  target_include_directories(${name} PRIVATE support)
+  if(sanitizers MATCHES thread)
+    target_compile_definitions(${name} PRIVATE CAKE_SIMT_TSAN)
+  elseif(sanitizers MATCHES address)
+    target_compile_definitions(${name} PRIVATE CAKE_SIMT_ASAN)
+  endif()
+endfunction()
+
+add_machine(cake_simt_machine "${CAKE_SANITIZE}")
+add_library(cake_simt STATIC $<TARGET_OBJECTS:cake_cuda_host> $<TARGET_OBJECTS:cake_simt_machine> ${simt_sources})
+target_link_libraries(cake_simt PUBLIC cake_base)
+target_include_directories(cake_simt PUBLIC support)
+
+# The program.
+add_executable(cake_emulated ${PROJECT_SOURCE_DIR}/src/main.cpp)
+target_link_libraries(cake_emulated PRIVATE cake_cli cake_simt)
+
+# The kernel tests.
+set(test_sources backends/emulated.cpp)
+foreach(name ${emulated_kernel_tests})
+  list(APPEND test_sources kernels/${name}_test.cpp)
+endforeach()
+add_executable(test_kernels_emulated ${test_sources})
+target_link_libraries(test_kernels_emulated PRIVATE cake_test_support cake_cli cake_simt GTest::gmock_main)
+gtest_discover_tests(test_kernels_emulated TEST_PREFIX kernels_emulated. DISCOVERY_MODE PRE_TEST PROPERTIES TIMEOUT 300)
+list(APPEND discovered test_kernels_emulated_TESTS)
+
+# No result may depend on the order of blocks and threads.
+add_test(NAME kernels_emulated.backwards COMMAND test_kernels_emulated --gtest_brief=1)
+set_tests_properties(kernels_emulated.backwards PROPERTIES ENVIRONMENT "${test_environment};CAKE_SIMT_REVERSED=1" TIMEOUT 300)
+
+# The machine itself.
+add_executable(test_machine_emulated ${simt_tests})
+target_link_libraries(test_machine_emulated PRIVATE cake_test_support cake_cli cake_simt GTest::gmock_main)
+gtest_discover_tests(test_machine_emulated TEST_PREFIX machine_emulated. DISCOVERY_MODE PRE_TEST PROPERTIES TIMEOUT 300)
+list(APPEND discovered test_machine_emulated_TESTS)
+
+# ---- under sanitizers: every CUDA thread a thread, every shared array an array. Built when these tests run, of the few
+# ---- sources that kernel tests need.
+if(CAKE_SANITIZE)
+  return()
+endif()
+file(GLOB base_sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/src/base/*.cpp)
+add_custom_target(emulated_sanitized)
+add_test(NAME emulated_sanitized.build
+  COMMAND ${CMAKE_COMMAND} --build ${PROJECT_BINARY_DIR} --target emulated_sanitized)
+set_tests_properties(emulated_sanitized.build PROPERTIES LABELS slow FIXTURES_SETUP emulated_sanitized TIMEOUT 1800)
+
+function(add_sanitized_test name expected program)
+  add_test(NAME ${name} COMMAND ${program} ${ARGN})
+  set_tests_properties(${name} PROPERTIES LABELS slow FIXTURES_REQUIRED emulated_sanitized TIMEOUT 900
+    ENVIRONMENT "TSAN_OPTIONS=halt_on_error=1:allocator_may_return_null=1;ASAN_OPTIONS=detect_leaks=0")
+  if(expected)
+    set_tests_properties(${name} PROPERTIES PASS_REGULAR_EXPRESSION "${expected}")
+  endif()
+endfunction()
+
+foreach(kind tsan asan)
+  set(sanitizer thread)
+  set(bugs missing_barrier missing_warp_sync missing_copy_barrier)
+  set(report "ThreadSanitizer: data race.*planted_bugs.cpp:")
+  if(kind STREQUAL asan)
+    set(sanitizer address)
+    set(bugs out_of_bounds past_dynamic past_global)
+    set(report "AddressSanitizer: .*planted_bugs.cpp:")
+  endif()
+  add_machine(cake_simt_machine_${kind} ${sanitizer})
+  add_library(cake_simt_${kind} STATIC EXCLUDE_FROM_ALL ${cuda_host_sources} ${base_sources} ${simt_sources}
+    $<TARGET_OBJECTS:cake_simt_machine_${kind}>)
+  target_link_libraries(cake_simt_${kind} PUBLIC cake_flags fmt::fmt spdlog::spdlog Threads::Threads)
+  target_include_directories(cake_simt_${kind} PUBLIC support)
+  target_compile_options(cake_simt_${kind} PUBLIC -fsanitize=${sanitizer} -fno-omit-frame-pointer -O1)
+  target_link_options(cake_simt_${kind} PUBLIC -fsanitize=${sanitizer})
+
+  add_executable(test_kernels_emulated_${kind} EXCLUDE_FROM_ALL ${test_sources})
+  target_link_libraries(test_kernels_emulated_${kind} PRIVATE cake_simt_${kind} cake_test_support GTest::gmock_main)
+  # Products of matrices are no kernels of ours.
+  add_sanitized_test(kernels_emulated.${kind} "" test_kernels_emulated_${kind} --gtest_brief=1 --gtest_filter=-Linear.*)
+
+  # Tests of the tests.
+  add_executable(planted_bugs_${kind} EXCLUDE_FROM_ALL simt/planted_bugs.cpp)
+  target_link_libraries(planted_bugs_${kind} PRIVATE cake_simt_${kind})
+  add_sanitized_test(planted_bugs_emulated.${kind}_finds_none "" planted_bugs_${kind} none)
+  foreach(bug ${bugs})
+    add_sanitized_test(planted_bugs_emulated.${kind}_finds_${bug} ${report} planted_bugs_${kind} ${bug})
+  endforeach()
+  add_dependencies(emulated_sanitized test_kernels_emulated_${kind} planted_bugs_${kind})
+endforeach()

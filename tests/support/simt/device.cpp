@@ -1,0 +1,167 @@
+// kernels/cuda/device.h on the host: device memory is host memory that starts as NaN, a queue runs what is put into it at
+// once, a captured graph is a list of closures.
+#include "kernels/cuda/device.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cstdlib>
+#include <cstring>
+#include <functional>
+#include <unistd.h>
+#include <utility>
+#include <vector>
+
+#include "base/error.h"
+#include "simt/simt.h"
+
+struct CUstream_st {
+    bool captures = false;
+    std::vector<std::function<void()>> captured;
+};
+struct CUevent_st {
+    std::chrono::steady_clock::time_point at;
+};
+struct CUgraphExec_st {
+    std::vector<std::function<void()>> steps;
+};
+
+namespace cake::gpu {
+namespace {
+
+std::size_t pages_in_bytes(int name) {
+    return std::size_t(sysconf(name)) * std::size_t(sysconf(_SC_PAGESIZE));
+}
+
+float element(const void* data, DType dtype, std::int64_t i) {
+    return dtype == DType::BF16 ? to_float(static_cast<const bf16*>(data)[i])
+                                : static_cast<const float*>(data)[i];
+}
+
+}  // namespace
+
+// ---- what launches need (simt.h, launch.h) --------------------------------------------------------------------------
+void put(const LaunchSite& site, std::function<void()> work) {
+    if (site.queue && site.queue->captures)
+        site.queue->captured.push_back(std::move(work));
+    else
+        work();
+}
+
+void launched(const LaunchSite&) {}
+
+// ---- devices --------------------------------------------------------------------------------------------------------
+DeviceCount count_devices() noexcept { return {1, {}}; }
+
+DeviceProperties device_properties(int device) {
+    CAKE_CHECK(device == 0, "device {} of 1", device);
+    return {"emulated on the host", "0000:00:00.0", 9, 0, 1, pages_in_bytes(_SC_PHYS_PAGES)};
+}
+
+Versions versions() noexcept { return {}; }
+
+void use_device(int device) { CAKE_CHECK(device == 0, "device {} of 1", device); }
+
+DeviceMemory device_memory() {
+    return {pages_in_bytes(_SC_AVPHYS_PAGES), pages_in_bytes(_SC_PHYS_PAGES)};
+}
+
+// ---- memory ---------------------------------------------------------------------------------------------------------
+void* allocate(std::size_t bytes) {
+    if (bytes == 0)
+        return nullptr;
+    void* data = std::aligned_alloc(256, (bytes + 255) / 256 * 256);
+    if (data)
+        std::memset(data, 0xff,
+                    bytes);  // NaN in every float format: who reads before writing shows
+    return data;
+}
+void free(void* data) noexcept { std::free(data); }
+void* allocate_pinned(std::size_t bytes) { return allocate(bytes); }
+void free_pinned(void* data) noexcept { std::free(data); }
+
+void copy(Queue queue, void* to, const void* from, std::size_t bytes) {
+    put(queue, [=] {
+        if (bytes > 0)
+            std::memmove(to, from, bytes);
+    });
+}
+
+void set_bytes(Queue queue, void* to, int value, std::size_t bytes) {
+    put(queue, [=] {
+        if (bytes > 0)
+            std::memset(to, value, bytes);
+    });
+}
+
+// ---- order ----------------------------------------------------------------------------------------------------------
+void DestroyQueue::operator()(CUstream_st* queue) const noexcept { delete queue; }
+OwnedQueue make_queue() { return OwnedQueue(new CUstream_st); }
+void synchronize(Queue queue) {
+    CAKE_CHECK(!queue || !queue->captures, "a queue that is being captured cannot be waited for");
+}
+
+void DestroyEvent::operator()(CUevent_st* event) const noexcept { delete event; }
+OwnedEvent make_event() { return OwnedEvent(new CUevent_st); }
+void record(const OwnedEvent& event, Queue queue) {
+    put(queue, [e = event.get()] { e->at = std::chrono::steady_clock::now(); });
+}
+void wait(Queue, const OwnedEvent&) {}
+double seconds_between(const OwnedEvent& begin, const OwnedEvent& end) {
+    return std::chrono::duration<double>(end->at - begin->at).count();
+}
+
+// ---- graphs ---------------------------------------------------------------------------------------------------------
+void DestroyGraph::operator()(CUgraphExec_st* graph) const noexcept { delete graph; }
+void begin_capture(Queue queue) {
+    CAKE_CHECK(queue && !queue->captures, "capture of a queue that is captured already");
+    queue->captures = true;
+}
+OwnedGraph end_capture(Queue queue) {
+    CAKE_CHECK(queue && queue->captures, "end of a capture that did not begin");
+    queue->captures = false;
+    return OwnedGraph(new CUgraphExec_st{std::exchange(queue->captured, {})});
+}
+void replay(Queue, const OwnedGraph& graph) {
+    for (const auto& step : graph->steps)
+        step();
+}
+
+// ---- matrix products ------------------------------------------------------------------------------------------------
+struct Gemm::State {};
+Gemm::Gemm() = default;
+Gemm::~Gemm() = default;
+
+void Gemm::run(Queue queue, const GemmTask& t) {
+    put(queue, [t] {
+        std::vector<float> weight(std::size_t(t.n * t.k)), row(std::size_t(t.k));
+        for (std::int64_t i = 0; i < t.n * t.k; ++i)
+            weight[std::size_t(i)] = element(t.weight, t.in, i);
+        for (std::int64_t i = 0; i < t.m; ++i) {
+            for (std::int64_t c = 0; c < t.k; ++c)
+                row[std::size_t(c)] = element(t.x, t.in, i * t.k + c);
+            for (std::int64_t j = 0; j < t.n; ++j) {
+                // In 8 partial sums, which the compiler makes a vector.
+                constexpr std::int64_t lanes = 8;
+                float partial[lanes] = {};
+                const float* w = weight.data() + j * t.k;
+                std::int64_t c = 0;
+                for (; c + lanes <= t.k; c += lanes)
+                    for (std::int64_t lane = 0; lane < lanes; ++lane)
+                        partial[lane] += row[std::size_t(c + lane)] * w[c + lane];
+                double sum = 0;
+                for (; c < t.k; ++c)
+                    sum += double(row[std::size_t(c)]) * w[c];
+                for (const float p : partial)
+                    sum += p;
+                if (t.bias)
+                    sum += element(t.bias, t.out_and_bias, j);
+                if (t.out_and_bias == DType::BF16)
+                    static_cast<bf16*>(t.out)[i * t.n + j] = to_bf16(float(sum));
+                else
+                    static_cast<float*>(t.out)[i * t.n + j] = float(sum);
+            }
+        }
+    });
+}
+
+}  // namespace cake::gpu
