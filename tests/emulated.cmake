@@ -45,7 +45,7 @@ foreach(name ${emulated_kernel_tests})
   list(APPEND test_sources kernels/${name}_test.cpp)
 endforeach()
 add_executable(test_kernels_emulated ${test_sources})
-target_link_libraries(test_kernels_emulated PRIVATE cake_test_support cake_simt GTest::gmock_main)
+target_link_libraries(test_kernels_emulated PRIVATE cake_test_support cake_cli cake_simt GTest::gmock_main)
 gtest_discover_tests(test_kernels_emulated TEST_PREFIX kernels_emulated. DISCOVERY_MODE PRE_TEST PROPERTIES TIMEOUT 300)
 list(APPEND discovered test_kernels_emulated_TESTS)
 
@@ -55,7 +55,7 @@ set_tests_properties(kernels_emulated.backwards PROPERTIES ENVIRONMENT "${test_e
 
 # The machine itself.
 add_executable(test_machine_emulated ${simt_tests})
-target_link_libraries(test_machine_emulated PRIVATE cake_test_support cake_simt GTest::gmock_main)
+target_link_libraries(test_machine_emulated PRIVATE cake_test_support cake_cli cake_simt GTest::gmock_main)
 gtest_discover_tests(test_machine_emulated TEST_PREFIX machine_emulated. DISCOVERY_MODE PRE_TEST PROPERTIES TIMEOUT 300)
 list(APPEND discovered test_machine_emulated_TESTS)
 
