@@ -42,7 +42,7 @@ target_include_directories(cake_simt PUBLIC support)
 
 # The program.
 add_executable(cake_emulated ${PROJECT_SOURCE_DIR}/src/main.cpp)
-target_link_libraries(cake_emulated PRIVATE cake_cli cake_simt)
+target_link_libraries(cake_emulated PRIVATE cake_cli cake_simt cake_no_nccl)
 
 # The kernel tests.
 set(test_sources backends/emulated.cpp)
@@ -50,7 +50,7 @@ foreach(name ${emulated_kernel_tests})
   list(APPEND test_sources kernels/${name}_test.cpp)
 endforeach()
 add_executable(test_kernels_emulated ${test_sources})
-target_link_libraries(test_kernels_emulated PRIVATE cake_test_support cake_simt GTest::gmock_main)
+target_link_libraries(test_kernels_emulated PRIVATE cake_test_support cake_cli cake_simt GTest::gmock_main)
 gtest_discover_tests(test_kernels_emulated TEST_PREFIX kernels_emulated. DISCOVERY_MODE PRE_TEST PROPERTIES TIMEOUT 300)
 list(APPEND discovered test_kernels_emulated_TESTS)
 
@@ -60,7 +60,7 @@ set_tests_properties(kernels_emulated.backwards PROPERTIES ENVIRONMENT "${test_e
 
 # The machine itself.
 add_executable(test_machine_emulated ${simt_tests})
-target_link_libraries(test_machine_emulated PRIVATE cake_test_support cake_simt GTest::gmock_main)
+target_link_libraries(test_machine_emulated PRIVATE cake_test_support cake_cli cake_simt GTest::gmock_main)
 gtest_discover_tests(test_machine_emulated TEST_PREFIX machine_emulated. DISCOVERY_MODE PRE_TEST PROPERTIES TIMEOUT 300)
 list(APPEND discovered test_machine_emulated_TESTS)
 
