@@ -7,6 +7,8 @@ set(emulated_kernel_tests
   memory
   norm
   rope
+  select
+  window
 )
 
 set(simt_sources "")
