@@ -58,7 +58,7 @@ TEST_P(TopK, PutsNaNAfterEverything) {
 TEST_P(TopK, AgreesWithAStableSort) {
     std::mt19937 random(1);
     const std::vector<std::int64_t> all{1, 2, 31, 32, 33, 255, 256, 257, 1000, 5000},
-        some{1, 2, 33, 256, 257, 5000};
+        some{1, 33, 257, 4500};
     for (const std::int64_t n : emulated() ? some : all)
         for (const std::int64_t k : {std::int64_t(0), std::int64_t(1), n / 3, n / 2, n - 1, n})
             for (const int different :
@@ -79,8 +79,8 @@ TEST_P(TopK, AgreesWithAStableSort) {
 }
 
 TEST_P(TopK, SortsManyWinnersToo) {
-    const std::vector<float> score = random_values(20000, 4);
-    EXPECT_EQ(top(score, 1, 17000), reference::top_order(score, 17000));
+    const std::vector<float> score = random_values(9000, 4);
+    EXPECT_EQ(top(score, 1, 8500), reference::top_order(score, 8500));
 }
 
 TEST_P(TopK, SelectsFromTheLongestPrompt) {
