@@ -46,15 +46,17 @@ public:
     void rope_append(Stream s, View qkv, View inv_freq, float scale, int layer,
                      const PagedBatch& kv, View q) override;
 
-    // Kernels to come, cuda_not_written.cpp.
-    void attention(Stream s, View q, View k, View v, std::int64_t first, View out) override;
+    // cuda_window.cpp
     void window_moments(Stream s, View q, View k, std::int64_t n_tokens, DType round_to, View mean,
                         View variance, View sums) override;
-    void column_sums(Stream s, View q, View k, std::int64_t first, View sums) override;
     void column_scores(Stream s, View mean, View variance, ColumnScore score, float gamma, int pool,
                        View out) override;
     void group_mean(Stream s, View x, float divisor, View out) override;
     void top_k(Stream s, View score, View keep) override;
+
+    // Kernels to come, cuda_not_written.cpp.
+    void attention(Stream s, View q, View k, View v, std::int64_t first, View out) override;
+    void column_sums(Stream s, View q, View k, std::int64_t first, View sums) override;
     void store_tokens(Stream s, View k, View v, std::int64_t first, std::int64_t count, View keep,
                       View running, const PageList& to) override;
     void order_slots(Stream s, const PageList& pages, int length, int window,
@@ -77,12 +79,15 @@ public:
 private:
     // The data of a tensor of activations, after a check of its type.
     void* activation(View x) const;
+    // Memory for a kernel of this stream, until the next call: not for kernels that a graph captures.
+    void* scratch(Stream s, std::size_t bytes);
 
     static constexpr int kEvents = 64;
 
     int device_;
     DType activations_;
     std::vector<gpu::OwnedQueue> queues_;  // by Stream::index, made when first used
+    std::vector<Buffer> scratch_;          // likewise
     std::array<gpu::OwnedEvent, kEvents> events_;
     int next_event_ = 0;
     gpu::Gemm gemm_;

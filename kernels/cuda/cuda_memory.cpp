@@ -16,6 +16,18 @@ Buffer CudaBackend::allocate(std::size_t bytes, Place place) {
     });
 }
 
+void* CudaBackend::scratch(Stream s, std::size_t bytes) {
+    if (scratch_.size() <= std::size_t(s.index))
+        scratch_.resize(std::size_t(s.index) + 1);
+    Buffer& held = scratch_[std::size_t(s.index)];
+    if (held.bytes() < bytes) {
+        synchronize(s);  // what is given back may still be in use
+        held = Buffer();
+        held = allocate(bytes, Place::Device);
+    }
+    return held.data();
+}
+
 void CudaBackend::copy(Stream s, View to, View from) {
     CAKE_CHECK(to.dtype() == from.dtype() && to.elements() == from.elements(),
                "copy of {} {} to {} {}", from.shape().str(), cake::name(from.dtype()),

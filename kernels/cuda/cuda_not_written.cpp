@@ -13,17 +13,9 @@ namespace {
 void CudaBackend::attention(Stream, View, View, View, std::int64_t, View) {
     not_written("attention");
 }
-void CudaBackend::window_moments(Stream, View, View, std::int64_t, DType, View, View, View) {
-    not_written("window_moments");
-}
 void CudaBackend::column_sums(Stream, View, View, std::int64_t, View) {
     not_written("column_sums");
 }
-void CudaBackend::column_scores(Stream, View, View, ColumnScore, float, int, View) {
-    not_written("column_scores");
-}
-void CudaBackend::group_mean(Stream, View, float, View) { not_written("group_mean"); }
-void CudaBackend::top_k(Stream, View, View) { not_written("top_k"); }
 void CudaBackend::store_tokens(Stream, View, View, std::int64_t, std::int64_t, View, View,
                                const PageList&) {
     not_written("store_tokens");

@@ -1,0 +1,22 @@
+// Scores as integers that sort best first: kernels/cpu/rank_key.h for the device.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/cuda/kernel.h"
+
+namespace cake::gpu {
+
+// Ascending keys are descending scores, and of equal scores the lower index comes first. -0 equals 0; a NaN comes after
+// everything.
+__device__ __forceinline__ std::uint64_t rank_key(float score, std::uint32_t index) {
+    std::uint32_t bits = __float_as_uint(__fadd_rn(score, 0.0f));
+    bits = (bits & 0x80000000u) ? bits : ~(bits | 0x80000000u);
+    if (score != score)
+        bits = ~0u;
+    return std::uint64_t(bits) << 32 | index;
+}
+
+__device__ __forceinline__ std::uint32_t index_of(std::uint64_t key) { return std::uint32_t(key); }
+
+}  // namespace cake::gpu
