@@ -2,7 +2,7 @@
 # ctest names of all that runs there contain "emulated".
 
 # Test files of tests/kernels whose kernels are all written.
-set(emulated_kernel_tests linear memory norm rope)
+set(emulated_kernel_tests attention columns linear memory norm rope)
 
 set(simt_sources "")
 foreach(file ${cuda_kernels})
