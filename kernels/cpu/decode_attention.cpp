@@ -106,12 +106,10 @@ void CpuBackend::decode_attention(Stream, View q, int layer, const PagedBatch& k
     std::transform(q.as<float>(), q.as<float>() + q.elements(), scaled.begin(),
                    [=](float x) { return x * scale; });
     const std::int64_t weight_elements = std::int64_t(group) * kDecodeSplit;
-    const std::int64_t scratch_elements =
-        (weight_elements + wide.decode_scratch(d_head) + 15) / 16 * 16;
-    const Tensor scratch = Tensor::host(DType::F32, {threads_, scratch_elements});
+    const Tensor scratch = Tensor::host(DType::F32, {threads_, weight_elements});
     parallel_for_workers(threads_, std::int64_t(pieces.size()), [&](std::int64_t i, int worker) {
         const Piece& piece = pieces[std::size_t(i)];
-        float* weights = scratch.view().as<float>() + worker * scratch_elements;
+        float* weights = scratch.view().as<float>() + worker * weight_elements;
         SlotRun runs[kDecodeSplit];
         const DecodeSplit split{
             .q = scaled.data() + (std::int64_t(piece.b) * n_q + piece.g * group) * d_head,
@@ -127,7 +125,7 @@ void CpuBackend::decode_attention(Stream, View q, int layer, const PagedBatch& k
             .max = parts.max.data() + std::size_t(i) * group_size,
             .sum = parts.sum.data() + std::size_t(i) * group_size,
         };
-        wide.decode_split(split, weights + weight_elements, part);
+        wide.decode_split(split, part);
         for (int h = 0; h < group; ++h)
             if (float* row = row_of(piece.b, piece.g * group + h))
                 std::copy_n(weights + h * kDecodeSplit, piece.n_slots, row + piece.first_slot);

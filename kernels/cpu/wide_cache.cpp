@@ -1,7 +1,9 @@
 #include "kernels/cpu/wide_cache.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <immintrin.h>
 #include <limits>
 
 #include "kernels/cpu/wide.h"
@@ -10,18 +12,16 @@
 namespace cake {
 namespace {
 namespace avx2 {
-constexpr int kVectorBytes = 32;
 constexpr int kTileKeys = 4;  // 4 x 2 accumulators hide the latency of a multiply-add
-constexpr const char* kName = "avx2";
+#include "kernels/cpu/wide_avx2.inc"
 #include "kernels/cpu/wide_cache_table.inc"
 }  // namespace avx2
 
 #pragma GCC push_options
 #pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl")
 namespace avx512 {
-constexpr int kVectorBytes = 64;
 constexpr int kTileKeys = 8;
-constexpr const char* kName = "avx512";
+#include "kernels/cpu/wide_avx512.inc"
 #include "kernels/cpu/wide_cache_table.inc"
 }  // namespace avx512
 #pragma GCC pop_options

@@ -94,9 +94,7 @@ struct CacheKernels {
     std::int64_t (*column_scratch)(int d_head);
     int column_block;
 
-    // scratch: decode_scratch(d_head) floats.
-    void (*decode_split)(const DecodeSplit& split, float* scratch, const DecodePartial& out);
-    std::int64_t (*decode_scratch)(int d_head);
+    void (*decode_split)(const DecodeSplit& split, const DecodePartial& out);
 };
 
 // Of the same instruction set as wide_kernels().

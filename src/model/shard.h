@@ -31,8 +31,8 @@ struct Shard {
 // Largest number of ranks that can share this model: one query head each.
 int max_ranks(const ModelConfig& model);
 
-// MLP columns are dealt so that the multiplications of a token, attention over `balance_tokens` keys included, differ
-// little between ranks: ranks with fewer heads take more columns.
+// MLP columns are dealt evenly, also where heads are not: the ranks meet after either half of a block, so columns that
+// make up for fewer heads would only make the other half uneven too.
 // Usage error where there are more ranks than max_ranks().
 Shard shard_of(const ModelConfig& model, int ranks, int rank);
 

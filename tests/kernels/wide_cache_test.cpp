@@ -98,9 +98,8 @@ TEST_P(CacheKernelsOf, AttendToRunsOfSlots) {
     const SlotRun runs[] = {{k.data(), v.data(), 64},
                             {k.data() + 64 * d, v.data() + 64 * d, 64},
                             {k.data() + 128 * d, v.data() + 128 * d, 5}};
-    std::vector<float> scratch(std::size_t(GetParam()->decode_scratch(d))),
-        weights(group * kDecodeSplit), out(group * d), max(group), sum(group);
-    GetParam()->decode_split({scaled.data(), runs, 3, group, d, DType::F32}, scratch.data(),
+    std::vector<float> weights(group * kDecodeSplit), out(group * d), max(group), sum(group);
+    GetParam()->decode_split({scaled.data(), runs, 3, group, d, DType::F32},
                              {weights.data(), out.data(), max.data(), sum.data()});
     for (std::size_t h = 0; h < group; ++h) {
         const reference::Row a = reference::attention_row(&q[h * d], k.data(), 133, d);
