@@ -100,11 +100,11 @@ ExitCode run_batch(CommandContext& context) {
     PlanInput plan;
     BatchLimits limits;
     world.agree([&] {
-        check_supported(config);
         const int ranks = replica_ranks(config, world.size());
         const ModelConfig model = read_model(config);
         dev = make_backend(config, gpus, world);
-        plan = plan_input(config, model, ranks, 1, 1);
+        check_types(config, dev->types());
+        plan = plan_input(config, model, ranks, 1, 1, dev->types());
         plan.shorter = true;
         shard_of(model, ranks, world.rank() % ranks);
         if (first) {

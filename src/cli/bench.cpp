@@ -147,10 +147,10 @@ ExitCode run_bench(CommandContext& context) {
     ModelConfig model;
     std::vector<TraceRequest> trace;
     world.agree([&] {
-        check_supported(config);
         check_one_replica(config, world.size());
         model = read_model(config);
         dev = make_backend(config, gpus, world);
+        check_types(config, dev->types());
         shard_of(model, world.size(), world.rank());
         study_policies(config, model);
         if (!config.bench.requests.empty())

@@ -20,9 +20,14 @@ int usable_processors() {
     return sched_getaffinity(0, sizeof(set), &set) == 0 ? std::max(CPU_COUNT(&set), 1) : 1;
 }
 
-// A sum over the ranks of this host.
-std::size_t host_bytes(const PlanInput& plan, const World& world,
+// A GPU has memory of its own; CPU ranks share that of their host.
+bool has_own_memory(const Backend& dev) { return dev.name() != "cpu"; }
+
+// A sum over the ranks that share this rank's memory.
+std::size_t bytes_here(const PlanInput& plan, const Backend& dev, const World& world,
                        const std::function<std::size_t(const RankPlan&)>& bytes) {
+    if (has_own_memory(dev))
+        return bytes(plan_rank(plan, world.rank() % plan.ranks));
     if (world.local_size() !=
         world.size())  // which ranks are here is not known; they are much alike
         return bytes(plan_rank(plan, world.rank() % plan.ranks)) * std::size_t(world.local_size());
@@ -34,10 +39,12 @@ std::size_t host_bytes(const PlanInput& plan, const World& world,
 
 }  // namespace
 
-void check_supported(const RunConfig& config) {
-    if (config.engine.residual_dtype == "bf16")
+void check_types(const RunConfig& config, const ComputeTypes& types) {
+    const std::string& residual = config.engine.residual_dtype;
+    if (residual != "auto" && residual != name(types.activation))
         throw usage_error(
-            "engine.residual_dtype is bf16; the CPU backend computes in f32: leave it at auto");
+            "engine.residual_dtype is {}, and this backend computes in {}: leave it at auto",
+            residual, name(types.activation));
 }
 
 void check_one_replica(const RunConfig& config, int ranks) {
@@ -158,28 +165,31 @@ int fit_context(const ModelConfig& model, int prompt, int new_tokens) {
 void check_memory(const PlanInput& plan, Backend& dev, const World& world) {
     const RankPlan p = plan_rank(plan, world.rank() % plan.ranks);
     const std::size_t free = dev.info().free_bytes;
-    const std::size_t needed = host_bytes(plan, world, &RankPlan::total);
+    const std::size_t needed = bytes_needed(plan, dev, world);
     if (needed <= free)
         return;
+    const std::string who =
+        has_own_memory(dev) ? fmt::format("rank {} needs", world.rank())
+                            : fmt::format("the ranks of this host ({}) need", world.local_size());
     throw usage_error(
-        "the ranks of this host ({}) need {}, and {} is free. A rank takes: weights {}, residual "
+        "{} {}, and {} is free. A rank takes: weights {}, residual "
         "stream {}, "
         "one uncut layer {}, kept cache {}, workspace {}, logits {}. Take more hosts, a shorter "
         "prompt, a "
         "smaller policy.cache_size, or narrower weights (model.dtype auto or bf16); `cake plan` "
         "shows what fits",
-        world.local_size(), human_bytes(double(needed)), human_bytes(double(free)),
-        human_bytes(double(p.weights)), human_bytes(double(p.residual)),
-        human_bytes(double(p.uncut_layer)), human_bytes(double(p.kept_cache)),
-        human_bytes(double(p.workspace)), human_bytes(double(p.logits)));
+        who, human_bytes(double(needed)), human_bytes(double(free)), human_bytes(double(p.weights)),
+        human_bytes(double(p.residual)), human_bytes(double(p.uncut_layer)),
+        human_bytes(double(p.kept_cache)), human_bytes(double(p.workspace)),
+        human_bytes(double(p.logits)));
 }
 
-std::size_t host_bytes(const PlanInput& plan, const World& world) {
-    return host_bytes(plan, world, &RankPlan::total);
+std::size_t bytes_needed(const PlanInput& plan, const Backend& dev, const World& world) {
+    return bytes_here(plan, dev, world, &RankPlan::total);
 }
 
 bool fits_without_pool(const PlanInput& plan, Backend& dev, const World& world) {
-    return host_bytes(plan, world, &RankPlan::without_pool) <= dev.info().free_bytes;
+    return bytes_here(plan, dev, world, &RankPlan::without_pool) <= dev.info().free_bytes;
 }
 
 void fit_pool(PlanInput& plan, const RunConfig& config, Backend& dev, World& world) {
@@ -191,8 +201,9 @@ void fit_pool(PlanInput& plan, const RunConfig& config, Backend& dev, World& wor
     for (int r = 0; r < plan.ranks; ++r)
         wanted = std::max(wanted, plan_rank(plan, r).kept_cache);
     const std::size_t free = dev.info().free_bytes;
-    const std::size_t rest = host_bytes(plan, world, &RankPlan::without_pool);
-    std::size_t room = (free - std::min(free, rest)) / std::size_t(world.local_size()) / 10 * 9;
+    const std::size_t rest = bytes_here(plan, dev, world, &RankPlan::without_pool);
+    const int sharing = has_own_memory(dev) ? 1 : world.local_size();
+    std::size_t room = (free - std::min(free, rest)) / std::size_t(sharing) / 10 * 9;
     for (const std::string& theirs : world.comm().gather_strings(std::to_string(room)))
         room = std::min(room, std::size_t(std::stoull(theirs)));
     if (wanted > room)
