@@ -1,6 +1,5 @@
 // The engine over the CUDA backend, its kernels on the host, against captures of the official code: end to end, and host code
 // that touches device memory ends the program (support/simt/memory.h). With F32 activations to the tolerances of the CPU.
-#include <functional>
 #include <ostream>
 
 #include <gtest/gtest.h>
@@ -40,26 +39,27 @@ protected:
         return {.logits = 0.1, .statistics = 0.05, .kept = 0.1, .budget = 3, .answers = false};
     }
 
-    std::vector<RunOutcome> run(int new_tokens, std::span<const TokenId> prompt,
-                                std::vector<Policy> policies) {
-        RunSettings s;
-        s.model = golden.model_path();
-        s.policies = std::move(policies);
-        s.prompt.assign(prompt.begin(), prompt.end());
-        s.new_tokens = new_tokens;
-        s.chunk = 128;
-        s.cache = GetParam().activations;
-        s.backend = [type = GetParam().activations] { return make_cuda_backend(0, type); };
-        return run_model(GetParam().ranks, s);
+    RunPrompt run() const {
+        return [this](std::span<const TokenId> prompt, std::vector<Policy> policies) {
+            RunSettings s;
+            s.model = golden.model_path();
+            s.policies = std::move(policies);
+            s.prompt.assign(prompt.begin(), prompt.end());
+            s.new_tokens = 32;
+            s.chunk = 128;
+            s.cache = GetParam().activations;
+            s.backend = [type = s.cache] { return make_cuda_backend(0, type); };
+            return run_model(GetParam().ranks, s);
+        };
     }
 };
 
 TEST_P(EmulatedEngine, GivesTheLogitsAndTokensOfTheOfficialModel) {
-    expect_official_answers(golden, close(), std::bind_front(&EmulatedEngine::run, this, 32));
+    expect_official_answers(golden, close(), run());
 }
 
 TEST_P(EmulatedEngine, KeepsTheTokensOfTheOfficialCode) {
-    expect_official_evictions(golden, close(), std::bind_front(&EmulatedEngine::run, this, 32));
+    expect_official_evictions(golden, close(), run());
 }
 
 std::vector<Case> all_cases() {

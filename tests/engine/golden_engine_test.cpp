@@ -1,6 +1,5 @@
 // The engine against captures of the official code, end to end: tiny models, every cache size, flat and cascading, every
 // number of ranks that their heads allow.
-#include <functional>
 #include <ostream>
 
 #include <gtest/gtest.h>
@@ -27,22 +26,24 @@ class GoldenEngine : public testing::TestWithParam<Case> {
 protected:
     Golden golden{GetParam().model};
 
-    std::vector<RunOutcome> run(std::span<const TokenId> prompt, std::vector<Policy> policies) {
-        RunSettings s;
-        s.model = golden.model_path();
-        s.policies = std::move(policies);
-        s.prompt.assign(prompt.begin(), prompt.end());
-        s.new_tokens = 32;
-        return run_model(GetParam().ranks, s);
+    RunPrompt run() const {
+        return [this](std::span<const TokenId> prompt, std::vector<Policy> policies) {
+            RunSettings s;
+            s.model = golden.model_path();
+            s.policies = std::move(policies);
+            s.prompt.assign(prompt.begin(), prompt.end());
+            s.new_tokens = 32;
+            return run_model(GetParam().ranks, s);
+        };
     }
 };
 
 TEST_P(GoldenEngine, FullCacheGivesTheLogitsAndTokensOfTheOfficialModel) {
-    expect_official_answers(golden, {}, std::bind_front(&GoldenEngine::run, this));
+    expect_official_answers(golden, {}, run());
 }
 
 TEST_P(GoldenEngine, EveryRunOfTheOfficialCodeKeepsTheSameTokens) {
-    expect_official_evictions(golden, {}, std::bind_front(&GoldenEngine::run, this));
+    expect_official_evictions(golden, {}, run());
 }
 
 // Every number of ranks that the query heads allow.

@@ -50,8 +50,9 @@ TEST_P(Memory, AndProductsReachSomething) {
 
 TEST_P(Memory, HoldsActivationsOfTheTypeThatTheBackendSays) {
     EXPECT_EQ(dev().types().activation, activations());
-    if (dev().types().weights)
+    if (dev().types().weights) {
         EXPECT_THAT(linear_types(), testing::ElementsAre(*dev().types().weights));
+    }
 }
 
 TEST_P(Memory, SaysWhatMachineItIs) {

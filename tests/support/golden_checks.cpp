@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 
 #include <gtest/gtest.h>
 
@@ -45,10 +46,11 @@ double part_of_others(const Positions& want, const Positions& got) {
 }
 
 void expect_kept(const Positions& want, const Positions& got, double most) {
-    if (most == 0)
+    if (most == 0) {
         EXPECT_EQ(difference(want, got).different, 0);
-    else
+    } else {
         EXPECT_LE(part_of_others(want, got), most);
+    }
 }
 
 void expect_eviction(const Golden& golden, const Closeness& close, const nlohmann::json& run,
@@ -87,10 +89,11 @@ void expect_official_answers(const Golden& golden, const Closeness& close, const
         EXPECT_FALSE(out.evicted);
         const std::size_t vocab = out.logits[0].size();
         ASSERT_GE(logits.size(), 16 * vocab);  // of some models not of every token (trim.py)
-        if (close.answers)
-            EXPECT_EQ(out.tokens, capture.i32("tokens"));
-        // Logits are comparable as long as the tokens before are the same.
         const auto tokens = capture.i32("tokens");
+        if (close.answers) {
+            EXPECT_EQ(out.tokens, tokens);
+        }
+        // Logits are comparable as long as the tokens before are the same.
         const std::size_t n = std::min(logits.size() / vocab, out.logits.size());
         for (std::size_t t = 0; t < n; ++t) {
             EXPECT_LT(largest_difference(out.logits[t], logits.data() + t * vocab), close.logits)

@@ -4,16 +4,12 @@
 #include <cstdlib>
 #include <cstring>
 #include <memory>
-#include <sys/mman.h>
 #include <utility>
 #include <vector>
 
 #include "base/error.h"
 #include "simt/fiber.h"
-
-#ifdef CAKE_SIMT_ASAN
-#include <sanitizer/asan_interface.h>
-#endif
+#include "simt/shared_memory.h"
 
 namespace cake::simt {
 
