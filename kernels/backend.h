@@ -9,11 +9,14 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "base/stream.h"
 #include "base/tensor.h"
 #include "kernels/kv_pages.h"
+
+struct CUstream_st;
 
 namespace cake {
 
@@ -27,7 +30,7 @@ struct DeviceInfo {
 // What the device reaches at best, measured: what figures are held against.
 struct Ceilings {
     double read_gb_s = 0;     // 1e9 bytes a second, of memory far larger than any cache
-    double gemm_tflop_s = 0;  // F32 activations; 2048 x 2048 x 2048
+    double gemm_tflop_s = 0;  // of the backend's activation type; on the CPU 2048 x 2048 x 2048
 };
 
 // A linear layer's parameters: weight [out, in] of any type of weights (is_weight_type); bias [out] of the type of the
@@ -37,6 +40,14 @@ struct LinearWeights {
     View bias;
 };
 
+// In which types a backend computes: what memory is planned and weights are loaded by.
+struct ComputeTypes {
+    DType activation = DType::F32;  // of activations, biases and the residual stream
+    // What weights of linear layers have to be; nothing: any type, so they stay as the file has them.
+    std::optional<DType> weights;
+};
+inline constexpr ComputeTypes gpu_types{DType::BF16, DType::BF16};
+
 // How one past token is scored from the moments of its attention column over the window's rows.
 enum class ColumnScore : std::uint8_t { Mean, Variance, MeanPlusVariance, Product };
 
@@ -45,7 +56,8 @@ public:
     virtual ~Backend() = default;
     virtual std::string name() const = 0;  // "cpu", "cuda"
     virtual DeviceInfo info() const = 0;
-    // Takes a second or two, and 300 MiB.
+    virtual ComputeTypes types() const = 0;
+    // Takes a second or two, and 300 MiB; on a GPU 1 GiB.
     virtual Ceilings ceilings() = 0;
 
     // ---- memory -------------------------------------------------------------------------------------------------
@@ -203,5 +215,8 @@ struct CudaDevices {
     std::string why_none;  // in one line: not compiled, no driver, an old one, ...
 };
 CudaDevices cuda_devices();
+
+// The queue (cudaStream_t) behind a stream of a CUDA backend, for libraries that put work into it.
+CUstream_st* cuda_queue(Backend& dev, Stream s);
 
 }  // namespace cake

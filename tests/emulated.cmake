@@ -3,9 +3,16 @@
 
 # Test files of tests/kernels whose kernels are all written.
 set(emulated_kernel_tests
+  attention
+  columns
+  decode_attention
+  decode_evict
+  decode_scores
+  golden_kernels
   linear
   memory
   norm
+  pages
   rope
   select
   window
@@ -21,7 +28,7 @@ endforeach()
 file(GLOB simt_tests CONFIGURE_DEPENDS simt/*_test.cpp)
 set_source_files_properties(${simt_sources} ${simt_tests} simt/planted_bugs.cpp PROPERTIES
   COMPILE_DEFINITIONS CAKE_SIMT COMPILE_OPTIONS -Wno-unknown-pragmas)
-list(APPEND simt_sources support/simt/device.cpp)
+list(APPEND simt_sources support/simt/device.cpp support/simt/memory.cpp)
 
 # The machine switches stacks: it is never compiled with a sanitizer, and tells the one that the kernels are compiled with.
 set(machine_sources support/simt/fiber.cpp support/simt/machine.cpp support/simt/shared_memory.cpp)
@@ -44,7 +51,7 @@ target_include_directories(cake_simt PUBLIC support)
 
 # The program.
 add_executable(cake_emulated ${PROJECT_SOURCE_DIR}/src/main.cpp)
-target_link_libraries(cake_emulated PRIVATE cake_cli cake_simt)
+target_link_libraries(cake_emulated PRIVATE cake_cli cake_simt cake_no_nccl)
 
 # The kernel tests.
 set(test_sources backends/emulated.cpp)
@@ -55,6 +62,26 @@ add_executable(test_kernels_emulated ${test_sources})
 target_link_libraries(test_kernels_emulated PRIVATE cake_test_support cake_cli cake_simt GTest::gmock_main)
 gtest_discover_tests(test_kernels_emulated TEST_PREFIX kernels_emulated. DISCOVERY_MODE PRE_TEST PROPERTIES TIMEOUT 300)
 list(APPEND discovered test_kernels_emulated_TESTS)
+
+# The engine.
+file(GLOB engine_tests CONFIGURE_DEPENDS emulated/*_test.cpp)
+list(FILTER engine_tests EXCLUDE REGEX "_mpi_test.cpp$")
+add_executable(test_engine_emulated ${engine_tests})
+target_link_libraries(test_engine_emulated PRIVATE cake_test_support cake_cli cake_simt cake_no_nccl GTest::gmock_main)
+target_compile_definitions(test_engine_emulated PRIVATE CAKE_EMULATED_PROGRAM="$<TARGET_FILE:cake_emulated>")
+add_dependencies(test_engine_emulated cake_emulated)
+gtest_discover_tests(test_engine_emulated TEST_PREFIX engine_emulated. TEST_FILTER -Rest/* DISCOVERY_MODE PRE_TEST
+  PROPERTIES TIMEOUT 600)
+gtest_discover_tests(test_engine_emulated TEST_PREFIX engine_emulated. TEST_FILTER Rest/* DISCOVERY_MODE PRE_TEST
+  TEST_LIST test_engine_emulated_slow_TESTS PROPERTIES LABELS slow TIMEOUT 600)
+list(APPEND discovered test_engine_emulated_TESTS test_engine_emulated_slow_TESTS)
+add_executable(test_engine_emulated_mpi emulated/golden_mpi_test.cpp mpi_main.cpp)
+target_link_libraries(test_engine_emulated_mpi PRIVATE cake_test_support cake_cli cake_simt cake_no_nccl)
+foreach(ranks 2 3)
+  add_test(NAME engine_emulated.mpi_${ranks}_ranks
+    COMMAND ${MPIEXEC_EXECUTABLE} --oversubscribe -n ${ranks} $<TARGET_FILE:test_engine_emulated_mpi>)
+  set_tests_properties(engine_emulated.mpi_${ranks}_ranks PROPERTIES ENVIRONMENT "${test_environment}" TIMEOUT 600)
+endforeach()
 
 # No result may depend on the order of blocks and threads.
 add_test(NAME kernels_emulated.backwards COMMAND test_kernels_emulated --gtest_brief=1)

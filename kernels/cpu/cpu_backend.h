@@ -15,6 +15,7 @@ public:
 
     std::string name() const override { return "cpu"; }
     DeviceInfo info() const override;
+    ComputeTypes types() const override { return {}; }
 
     // ceilings.cpp
     Ceilings ceilings() override;

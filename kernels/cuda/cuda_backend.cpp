@@ -1,7 +1,5 @@
 #include "kernels/cuda/cuda_backend.h"
 
-#include <cstring>
-
 namespace cake {
 
 namespace {
@@ -27,37 +25,6 @@ DeviceInfo CudaBackend::info() const {
     return {.name = gpu::device_properties(device_).name,
             .memory_bytes = memory.total_bytes,
             .free_bytes = memory.free_bytes};
-}
-
-// A copy within the device reads and writes each byte; a product of activations' type. The best of a few runs.
-Ceilings CudaBackend::ceilings() {
-    constexpr std::int64_t copied = std::int64_t(64) << 20, side = 2048, runs = 5;
-    const gpu::Queue q = queue({});
-    const auto best = [&](const auto& work) {
-        double seconds = 0;
-        for (int i = 0; i <= runs; ++i) {
-            const gpu::OwnedEvent begin = gpu::make_event(), end = gpu::make_event();
-            gpu::record(begin, q);
-            work();
-            gpu::record(end, q);
-            gpu::synchronize(q);
-            const double taken = gpu::seconds_between(begin, end);
-            if (i > 0 && (seconds == 0 || taken < seconds))  // the first one warms up
-                seconds = taken;
-        }
-        return seconds;
-    };
-    Ceilings out;
-    const Tensor from = tensor(DType::U8, {copied}), to = tensor(DType::U8, {copied});
-    out.read_gb_s = 2e-9 * double(copied) / best([&] { copy({}, to, from); });
-    const Tensor x = tensor(activations_, {side, side}), w = tensor(activations_, {side, side}),
-                 product = tensor(activations_, {side, side});
-    fill_zero({}, x);
-    fill_zero({}, w);
-    out.gemm_tflop_s = 2e-12 * double(side * side * side) / best([&] {
-                           linear({}, x, {w, {}}, product);
-                       });
-    return out;
 }
 
 gpu::Queue CudaBackend::queue(Stream s) {
@@ -95,12 +62,16 @@ CudaDevices cuda_devices() {
     return {devices.count, devices.reason};
 }
 
+CUstream_st* cuda_queue(Backend& dev, Stream s) {
+    auto* cuda = dynamic_cast<CudaBackend*>(&dev);
+    CAKE_CHECK(cuda, "the {} backend has no queues", dev.name());
+    return cuda->queue(s);
+}
+
 namespace gpu {
 
 void refuse_type(DType dtype, std::source_location at) {
-    const char* file = std::strrchr(at.file_name(), '/');
-    throw Error(fmt::format("no kernel for {} ({}:{})", name(dtype),
-                            file ? file + 1 : at.file_name(), at.line()));
+    throw Error(fmt::format("no kernel for {} ({}:{})", name(dtype), at.file_name(), at.line()));
 }
 
 }  // namespace gpu

@@ -20,6 +20,8 @@ public:
 
     std::string name() const override { return "cuda"; }
     DeviceInfo info() const override;
+    ComputeTypes types() const override { return {activations_, activations_}; }
+    // cuda_ceilings.cpp
     Ceilings ceilings() override;
 
     // cuda_memory.cpp
@@ -46,23 +48,21 @@ public:
     void rope_append(Stream s, View qkv, View inv_freq, float scale, int layer,
                      const PagedBatch& kv, View q) override;
 
-    // cuda_window.cpp
-    void window_moments(Stream s, View q, View k, std::int64_t n_tokens, DType round_to, View mean,
-                        View variance, View sums) override;
-    void column_scores(Stream s, View mean, View variance, ColumnScore score, float gamma, int pool,
-                       View out) override;
-    void group_mean(Stream s, View x, float divisor, View out) override;
-    void top_k(Stream s, View score, View keep) override;
-
-    // Kernels to come, cuda_not_written.cpp.
-    void attention(Stream s, View q, View k, View v, std::int64_t first, View out) override;
-    void column_sums(Stream s, View q, View k, std::int64_t first, View sums) override;
+    // cuda_page_lists.cpp
     void store_tokens(Stream s, View k, View v, std::int64_t first, std::int64_t count, View keep,
                       View running, const PageList& to) override;
     void order_slots(Stream s, const PageList& pages, int length, int window,
                      DecodeOrder order) override;
     void list_positions(Stream s, const PageList& pages, int length, View out) override;
     void init_page(Stream s, const PageList& pages, int index) override;
+
+    // cuda_attention.cpp
+    void attention(Stream s, View q, View k, View v, std::int64_t first, View out) override;
+
+    // cuda_columns.cpp
+    void column_sums(Stream s, View q, View k, std::int64_t first, View sums) override;
+
+    // cuda_decode.cpp
     void begin_step(Stream s, const PagedBatch& kv) override;
     void decode_attention(Stream s, View q, int layer, const PagedBatch& kv,
                           const RaggedRows& probs, View out) override;
@@ -74,12 +74,24 @@ public:
     void decode_evict(Stream s, const PagedBatch& kv, const RaggedRows& scores, int window,
                       DecodeOrder order) override;
 
-private:
+    // cuda_window.cpp
+    void window_moments(Stream s, View q, View k, std::int64_t n_tokens, DType round_to, View mean,
+                        View variance, View sums) override;
+    void column_scores(Stream s, View mean, View variance, ColumnScore score, float gamma, int pool,
+                       View out) override;
+    void group_mean(Stream s, View x, float divisor, View out) override;
+    void top_k(Stream s, View score, View keep) override;
+
     gpu::Queue queue(Stream s);
+
+private:
     // The data of a tensor of activations, after a check of its type.
     void* activation(View x) const;
     // Memory for a kernel of this stream, until the next call: not for kernels that a graph captures.
     void* scratch(Stream s, std::size_t bytes);
+    // Device memory between kernels of decoding, which is done in one stream; null for no bytes. Allocates when more is asked
+    // for than before, so the first step of a size is not captured.
+    std::byte* decode_work(std::size_t bytes);
 
     static constexpr int kEvents = 64;
 
@@ -90,6 +102,8 @@ private:
     std::array<gpu::OwnedEvent, kEvents> events_;
     int next_event_ = 0;
     gpu::Gemm gemm_;
+    std::vector<Buffer> decode_work_;
+    Buffer row_sums_;  // of column_sums, which runs in one stream at a time
 };
 
 std::unique_ptr<Backend> make_cuda_backend(int device, DType activations);

@@ -25,6 +25,14 @@ public:
         return reinterpret_cast<T*>(page(slot) + format_.v_offset) +
                place(head, slot) * format_.d_head;
     }
+    // The same, whatever their type.
+    __device__ std::byte* k_bytes(int head, int slot) const {
+        const int element_bytes = format_.dtype == DType::BF16 ? 2 : 4;
+        return page(slot) + place(head, slot) * format_.d_head * element_bytes;
+    }
+    __device__ std::byte* v_bytes(int head, int slot) const {
+        return k_bytes(head, slot) + format_.v_offset;
+    }
     __device__ std::int32_t& position(int head, int slot) const {
         return element<std::int32_t>(format_.position_offset, head, slot);
     }

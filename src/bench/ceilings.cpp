@@ -23,10 +23,10 @@ double best_seconds(const Work& work) {
 // The last 1,024 queries of a prompt of 4,096 tokens.
 double attention_tflop_s(Backend& dev, const ModelConfig& m) {
     const std::int64_t n = 1024, keys = 4096, d = m.d_head;
-    const Tensor q = dev.tensor(DType::F32, {n, m.n_heads, d}),
-                 out = dev.tensor(DType::F32, {n, m.n_heads, d}),
-                 k = dev.tensor(DType::F32, {m.n_kv_heads, keys, d}),
-                 v = dev.tensor(DType::F32, {m.n_kv_heads, keys, d});
+    const DType type = dev.types().activation;
+    const Tensor q = dev.tensor(type, {n, m.n_heads, d}), out = dev.tensor(type, {n, m.n_heads, d}),
+                 k = dev.tensor(type, {m.n_kv_heads, keys, d}),
+                 v = dev.tensor(type, {m.n_kv_heads, keys, d});
     for (const Tensor* t : {&q, &k, &v})
         dev.fill_zero({}, *t);
     const double seconds = best_seconds([&] {
@@ -74,17 +74,17 @@ std::string machine_yaml(Backend& dev, Communicator& comm, const ModelConfig& mo
         "shared: true            # what follows is the node's\n"
         "memory_bytes: {}\n"
         "read_gb_s: {:.2f}\n"
-        "gemm_tflop_s: {:.4f}      # oneDNN, f32, 2048 x 2048 x 2048\n"
+        "gemm_tflop_s: {:.4f}      # a large product of {} matrices\n"
         "attention_tflop_s: {:.4f} # {} query and {} KV heads of {}, 1,024 queries over 4,096 "
         "keys\n"
         "link_gb_s: {:.3f}          # {}\n"
         "link_latency_us: {:.1f}     # {}, a barrier included\n"
         "network_gb_s: 1         # assumed\n"
         "network_latency_us: 50  # assumed\n"
-        "residual: f32\n",
+        "residual: {}\n",
         comm.size(), dev.info().threads, host, std::max(ranks_here, 1), dev.info().free_bytes,
-        sums[0], sums[1], sums[2], model.n_heads, model.n_kv_heads, model.d_head, link_gb_s, link,
-        latency_us, link);
+        sums[0], sums[1], name(dev.types().activation), sums[2], model.n_heads, model.n_kv_heads,
+        model.d_head, link_gb_s, link, latency_us, link, name(dev.types().activation));
 }
 
 }  // namespace cake

@@ -42,12 +42,14 @@ std::string row_id(const BenchCell& cell, int repetition) {
                        repetition);
 }
 
-PlanInput study_plan(const RunConfig& config, const ModelConfig& model, int ranks, int prompt) {
+PlanInput study_plan(const RunConfig& config, const ModelConfig& model, int ranks, int prompt,
+                     const ComputeTypes& types) {
     const auto largest = [](const std::vector<int>& values) {
         return *std::max_element(values.begin(), values.end());
     };
     // The step before the clock starts takes a token too.
-    PlanInput plan = plan_input(config, model, ranks, prompt, largest(config.bench.new_tokens) + 1);
+    PlanInput plan =
+        plan_input(config, model, ranks, prompt, largest(config.bench.new_tokens) + 1, types);
     plan.policies = study_policies(config, model);
     plan.batch = largest(config.bench.batches);
     plan.shorter = true;

@@ -27,6 +27,7 @@ std::string row_id(const BenchCell& cell, int repetition);
 
 // Memory of a sweep whose longest prompt has `prompt` tokens: all policies of a group at once, each with one cache, and
 // copies of one of them for the largest batch.
-PlanInput study_plan(const RunConfig& config, const ModelConfig& model, int ranks, int prompt);
+PlanInput study_plan(const RunConfig& config, const ModelConfig& model, int ranks, int prompt,
+                     const ComputeTypes& types = {});
 
 }  // namespace cake

@@ -42,8 +42,8 @@ SweepPlan plan_sweep(World& world, const RunConfig& config, const ModelConfig& m
         *std::max_element(config.bench.new_tokens.begin(), config.bench.new_tokens.end());
     for (; !out.prompts.empty(); out.prompts.pop_back()) {
         const int longest = out.prompts.back();
-        out.plan = study_plan(config, model, world.size(), longest);
-        const std::size_t needed = host_bytes(out.plan, world), free = dev.info().free_bytes;
+        out.plan = study_plan(config, model, world.size(), longest, dev.types());
+        const std::size_t needed = bytes_needed(out.plan, dev, world), free = dev.info().free_bytes;
         const bool fits = needed <= free && longest + new_tokens <= model.max_positions;
         const auto all = world.comm().gather_strings(fits ? "" : "no");
         if (std::all_of(all.begin(), all.end(), [](const auto& no) { return no.empty(); }))
@@ -73,7 +73,7 @@ PlanInput plan_trace(World& world, const RunConfig& config, const ModelConfig& m
         longest = std::max(longest, r.input);
         output_tokens = std::max(output_tokens, r.output);
     }
-    PlanInput plan = plan_input(config, model, world.size(), longest, output_tokens);
+    PlanInput plan = plan_input(config, model, world.size(), longest, output_tokens, dev.types());
     plan.shorter = true;
     plan.batch = config.engine.max_batch;
     world.agree([&] {

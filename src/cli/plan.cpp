@@ -42,10 +42,7 @@ Answer plan_bytes(const PlanInput& plan, double memory_gib) {
     return out;
 }
 
-Answer plan_times(PlanInput plan, const Asked& asked, const RunConfig& config) {
-    const Machine machine = read_machine(asked.machine);
-    if (config.engine.residual_dtype == "auto")
-        plan.residual = machine.residual;
+Answer plan_times(const PlanInput& plan, const Asked& asked, const Machine& machine) {
     MachinePlan times = plan_machine(
         plan, machine, asked.ranks > 0 ? std::vector{plan.ranks} : doublings(plan.ranks));
     times.json["fits"] = times.fits;
@@ -54,8 +51,15 @@ Answer plan_times(PlanInput plan, const Asked& asked, const RunConfig& config) {
 
 Answer answer(const CommandContext& context, const RunConfig& config, const Asked& asked) {
     const bool times = !asked.machine.empty();
-    if (!times)
-        check_supported(config);  // a machine may compute in types that this program does not
+    std::optional<Machine> machine;
+    ComputeTypes types = config.backend == "cuda" ? gpu_types : ComputeTypes{};
+    if (times) {
+        machine = read_machine(asked.machine);
+        if (machine->residual == gpu_types.activation)
+            types = gpu_types;
+    } else {
+        check_types(config, types);  // a machine may exchange what this program does not
+    }
     const ModelConfig model = read_model(config);
     int ranks = asked.ranks;  // of a table over ranks, those of the last row
     if (ranks == 0)
@@ -68,9 +72,9 @@ Answer answer(const CommandContext& context, const RunConfig& config, const Aske
                       ? asked.prompt
                       : std::max(1, model.max_positions - config.generation.max_new_tokens);
     const int new_tokens = fit_context(model, S, config.generation.max_new_tokens);
-    PlanInput plan = plan_input(config, model, ranks, S, new_tokens);
+    PlanInput plan = plan_input(config, model, ranks, S, new_tokens, types);
     plan.batch = asked.batch;
-    Answer out = times ? plan_times(plan, asked, config) : plan_bytes(plan, asked.memory_gib);
+    Answer out = machine ? plan_times(plan, asked, *machine) : plan_bytes(plan, asked.memory_gib);
     out.data["prompt"] = S;
     out.data["new_tokens"] = new_tokens;
     return out;

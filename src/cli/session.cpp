@@ -8,6 +8,9 @@
 #include <spdlog/spdlog.h>
 
 #include "base/progress.h"
+#include "comm/nccl.h"
+#include "comm/staged.h"
+#include "kernels/cuda/device.h"
 
 namespace cake {
 namespace {
@@ -17,9 +20,14 @@ int usable_processors() {
     return sched_getaffinity(0, sizeof(set), &set) == 0 ? std::max(CPU_COUNT(&set), 1) : 1;
 }
 
-// A sum over the ranks of this host.
-std::size_t host_bytes(const PlanInput& plan, const World& world,
+// A GPU has memory of its own; CPU ranks share that of their host.
+bool has_own_memory(const Backend& dev) { return dev.name() != "cpu"; }
+
+// A sum over the ranks that share this rank's memory.
+std::size_t bytes_here(const PlanInput& plan, const Backend& dev, const World& world,
                        const std::function<std::size_t(const RankPlan&)>& bytes) {
+    if (has_own_memory(dev))
+        return bytes(plan_rank(plan, world.rank() % plan.ranks));
     if (world.local_size() !=
         world.size())  // which ranks are here is not known; they are much alike
         return bytes(plan_rank(plan, world.rank() % plan.ranks)) * std::size_t(world.local_size());
@@ -31,10 +39,12 @@ std::size_t host_bytes(const PlanInput& plan, const World& world,
 
 }  // namespace
 
-void check_supported(const RunConfig& config) {
-    if (config.engine.residual_dtype == "bf16")
+void check_types(const RunConfig& config, const ComputeTypes& types) {
+    const std::string& residual = config.engine.residual_dtype;
+    if (residual != "auto" && residual != name(types.activation))
         throw usage_error(
-            "engine.residual_dtype is bf16; the CPU backend computes in f32: leave it at auto");
+            "engine.residual_dtype is {}, and this backend computes in {}: leave it at auto",
+            residual, name(types.activation));
 }
 
 void check_one_replica(const RunConfig& config, int ranks) {
@@ -80,13 +90,46 @@ ModelConfig read_model(const RunConfig& config) {
     return model;
 }
 
-std::unique_ptr<Backend> make_backend(const RunConfig& config, const World& world) {
-    if (config.backend == "cuda")
-        return make_cuda_backend(world.local_rank());
+GpuSurvey find_gpus(const RunConfig& config, World& world) {
+    if (config.backend == "cpu")
+        return {};
+    const gpu::DeviceCount devices = gpu::count_devices();
+    VisibleGpus mine{{}, devices.reason};
+    for (int i = 0; i < devices.count; ++i)
+        mine.bus_ids.push_back(gpu::device_properties(i).bus_id);
+    const GpuSurvey survey = survey_gpus(world.comm(), world.local_comm(), mine);
+    if (config.backend == "auto" && survey.somewhere && !survey.everywhere && world.rank() == 0)
+        spdlog::warn("some ranks see a GPU and others none: all compute on the CPU");
+    return survey;
+}
+
+std::unique_ptr<Backend> make_backend(const RunConfig& config, const GpuSurvey& gpus,
+                                      const World& world) {
+    const auto gpu = choose_gpu(config.backend, config.engine.share_gpu, gpus, world.local_rank());
+    if (gpu)
+        return make_cuda_backend(*gpu);
     const std::string& threads = config.engine.threads;
     return make_cpu_backend(threads == "auto"
                                 ? std::max(usable_processors() / world.local_size(), 1)
                                 : int(*number_in(threads)));
+}
+
+std::unique_ptr<Communicator> make_group(const RunConfig& config, World& world, Backend& dev,
+                                         int color) {
+    std::unique_ptr<Communicator> host = world.comm().split(color);
+    if (dev.name() == "cpu")
+        return host;
+    const bool may_share = config.engine.share_gpu && !nccl_shares_gpus();
+    if (host->size() > 1 && !may_share && !nccl_version().empty())
+        return make_nccl_communicator(
+            std::move(host), {.cuda_stream = [&dev](Stream s) { return cuda_queue(dev, s); }});
+    if (host->size() > 1 && !may_share && world.rank() == 0)
+        spdlog::warn("this build has no NCCL: what GPUs exchange passes through the host");
+    return make_staged_communicator(
+        std::move(host),
+        {.pinned = [&dev](std::size_t bytes) { return dev.allocate(bytes, Place::Pinned); },
+         .copy = [&dev](Stream s, View to, View from) { dev.copy(s, to, from); },
+         .synchronize = [&dev](Stream s) { dev.synchronize(s); }});
 }
 
 Sampling sampling_of(const RunConfig& config) {
@@ -122,28 +165,31 @@ int fit_context(const ModelConfig& model, int prompt, int new_tokens) {
 void check_memory(const PlanInput& plan, Backend& dev, const World& world) {
     const RankPlan p = plan_rank(plan, world.rank() % plan.ranks);
     const std::size_t free = dev.info().free_bytes;
-    const std::size_t needed = host_bytes(plan, world, &RankPlan::total);
+    const std::size_t needed = bytes_needed(plan, dev, world);
     if (needed <= free)
         return;
+    const std::string who =
+        has_own_memory(dev) ? fmt::format("rank {} needs", world.rank())
+                            : fmt::format("the ranks of this host ({}) need", world.local_size());
     throw usage_error(
-        "the ranks of this host ({}) need {}, and {} is free. A rank takes: weights {}, residual "
+        "{} {}, and {} is free. A rank takes: weights {}, residual "
         "stream {}, "
         "one uncut layer {}, kept cache {}, workspace {}, logits {}. Take more hosts, a shorter "
         "prompt, a "
         "smaller policy.cache_size, or narrower weights (model.dtype auto or bf16); `cake plan` "
         "shows what fits",
-        world.local_size(), human_bytes(double(needed)), human_bytes(double(free)),
-        human_bytes(double(p.weights)), human_bytes(double(p.residual)),
-        human_bytes(double(p.uncut_layer)), human_bytes(double(p.kept_cache)),
-        human_bytes(double(p.workspace)), human_bytes(double(p.logits)));
+        who, human_bytes(double(needed)), human_bytes(double(free)), human_bytes(double(p.weights)),
+        human_bytes(double(p.residual)), human_bytes(double(p.uncut_layer)),
+        human_bytes(double(p.kept_cache)), human_bytes(double(p.workspace)),
+        human_bytes(double(p.logits)));
 }
 
-std::size_t host_bytes(const PlanInput& plan, const World& world) {
-    return host_bytes(plan, world, &RankPlan::total);
+std::size_t bytes_needed(const PlanInput& plan, const Backend& dev, const World& world) {
+    return bytes_here(plan, dev, world, &RankPlan::total);
 }
 
 bool fits_without_pool(const PlanInput& plan, Backend& dev, const World& world) {
-    return host_bytes(plan, world, &RankPlan::without_pool) <= dev.info().free_bytes;
+    return bytes_here(plan, dev, world, &RankPlan::without_pool) <= dev.info().free_bytes;
 }
 
 void fit_pool(PlanInput& plan, const RunConfig& config, Backend& dev, World& world) {
@@ -155,8 +201,9 @@ void fit_pool(PlanInput& plan, const RunConfig& config, Backend& dev, World& wor
     for (int r = 0; r < plan.ranks; ++r)
         wanted = std::max(wanted, plan_rank(plan, r).kept_cache);
     const std::size_t free = dev.info().free_bytes;
-    const std::size_t rest = host_bytes(plan, world, &RankPlan::without_pool);
-    std::size_t room = (free - std::min(free, rest)) / std::size_t(world.local_size()) / 10 * 9;
+    const std::size_t rest = bytes_here(plan, dev, world, &RankPlan::without_pool);
+    const int sharing = has_own_memory(dev) ? 1 : world.local_size();
+    std::size_t room = (free - std::min(free, rest)) / std::size_t(sharing) / 10 * 9;
     for (const std::string& theirs : world.comm().gather_strings(std::to_string(room)))
         room = std::min(room, std::size_t(std::stoull(theirs)));
     if (wanted > room)

@@ -6,14 +6,15 @@
 #include <optional>
 
 #include "cli/cli.h"
+#include "cli/gpus.h"
 #include "config/run_config.h"
 #include "engine/engine.h"
 
 namespace cake {
 
-// Usage errors where the configuration asks for what the program, or a command that shards one model over all ranks and
+// Usage errors where the configuration asks for what the backend, or a command that shards one model over all ranks and
 // sizes the cache by its plan, does not do: nothing is silently ignored.
-void check_supported(const RunConfig& config);
+void check_types(const RunConfig& config, const ComputeTypes& types);
 void check_one_replica(const RunConfig& config, int ranks);
 
 // Ranks of a replica, where `ranks` form replicas. Usage error where they do not come out even.
@@ -22,9 +23,18 @@ int replica_ranks(const RunConfig& config, int ranks);
 // The model's numbers, cut to the layers that the configuration asks for.
 ModelConfig read_model(const RunConfig& config);
 
-// The backend that the configuration names; auto: the CPU. "auto" threads are this rank's share of the processors that
-// its host lets it use.
-std::unique_ptr<Backend> make_backend(const RunConfig& config, const World& world);
+// What the ranks see of GPUs; nothing where the configuration asks for the CPU. Collective.
+GpuSurvey find_gpus(const RunConfig& config, World& world);
+
+// The backend that the configuration names; auto: CUDA where every rank sees a GPU, else the CPU. "auto" threads are this
+// rank's share of the processors that its host lets it use.
+std::unique_ptr<Backend> make_backend(const RunConfig& config, const GpuSurvey& gpus,
+                                      const World& world);
+
+// The ranks that give the same colour, as they exchange data of `dev`, which must outlive it: over NCCL between GPUs; through
+// the host where ranks may share one, and where there is no NCCL. Collective.
+std::unique_ptr<Communicator> make_group(const RunConfig& config, World& world, Backend& dev,
+                                         int color);
 
 // How tokens are chosen, as the configuration has it.
 Sampling sampling_of(const RunConfig& config);
@@ -33,14 +43,14 @@ Sampling sampling_of(const RunConfig& config);
 // it.
 int fit_context(const ModelConfig& model, int prompt, int new_tokens);
 
-// Bytes that this host's ranks need for a plan.
-std::size_t host_bytes(const PlanInput& plan, const World& world);
+// Bytes that a plan needs of this rank's memory: of the host's ranks together, or of a GPU.
+std::size_t bytes_needed(const PlanInput& plan, const Backend& dev, const World& world);
 
-// Usage error with the plan where this host's ranks do not fit into its memory. Ranks of the world form groups of
+// Usage error with the plan where that is more than is free. Ranks of the world form groups of
 // plan.ranks.
 void check_memory(const PlanInput& plan, Backend& dev, const World& world);
 
-// Whether this host's ranks have memory for all but the pool of pages.
+// Whether there is memory for all but the pool of pages.
 bool fits_without_pool(const PlanInput& plan, Backend& dev, const World& world);
 
 // Sizes the pool of pages: as the configuration says; auto: for plan.batch of the largest sequences, or, where there is

@@ -1,18 +1,51 @@
 #include "engine/decode.h"
 
 #include <algorithm>
+#include <array>
+#include <cstring>
 
 #include "engine/evict.h"
 
 namespace cake {
 namespace {
 
+// Host values, and the view that will be them in device memory.
+struct Upload {
+    View* to;
+    DType dtype;
+    Shape shape;
+    std::span<const std::byte> values;
+};
+
 template <typename T>
-Tensor upload_values(const Rank& rank, const std::vector<T>& values, Shape shape) {
-    Tensor out = rank.dev.tensor(dtype_of<T>, shape);
-    rank.dev.copy(rank.stream, out, View(const_cast<T*>(values.data()), dtype_of<T>, shape));
-    rank.dev.synchronize(rank.stream);  // `values` may die
-    return out;
+Upload upload_of(View& to, const std::vector<T>& values, Shape shape) {
+    return {&to, dtype_of<T>, shape, std::as_bytes(std::span(values))};
+}
+
+// In one copy, through memory that only grows. `staged` is free: a step waits for the device before it returns.
+void upload_together(const Rank& rank, std::span<const Upload> uploads, Tensor& staged,
+                     Tensor& device) {
+    constexpr std::size_t alignment = 64;
+    const auto room = [](const Upload& u) {
+        return (u.values.size() + alignment - 1) / alignment * alignment;
+    };
+    std::size_t bytes = 0;
+    for (const Upload& u : uploads)
+        bytes += room(u);
+    const std::int64_t elements = std::int64_t(bytes);
+    if (device.bytes() < bytes) {
+        rank.dev.synchronize(rank.stream);  // kernels may still read what is given back
+        staged = rank.dev.tensor(DType::U8, {elements}, Place::Pinned);
+        device = rank.dev.tensor(DType::U8, {elements});
+    }
+    std::size_t at = 0;
+    for (const Upload& u : uploads) {
+        std::memcpy(staged.span<std::uint8_t>().data() + at, u.values.data(), u.values.size());
+        *u.to = View(static_cast<std::byte*>(device.view().data()) + at, u.dtype, u.shape);
+        at += room(u);
+    }
+    rank.dev.copy(rank.stream, device.view().reshaped({elements}),
+                  staged.view().reshaped({elements}));
 }
 
 }  // namespace
@@ -76,16 +109,18 @@ void DecodeBatch::upload() {
                ws_.decode_scores.shape()[1]);
 
     const PagePool& pool = members_[0].cache->pool();
-    tables_ = upload_values(rank_, tables, {L, B, std::int64_t(max_pages)});
-    lengths_ = upload_values(rank_, lengths, {L, B});
-    budgets_ = upload_values(rank_, budgets, {L, B});
-    positions_ = upload_values(rank_, positions, {B});
-    prob_offsets_ = upload_values(rank_, prob_offsets, {L, B});
-    score_offsets_ = upload_values(rank_, score_offsets, {L, B});
-    kv_ = {pool.layout(), pool.slab(), tables_, lengths_, budgets_, positions_};
-    probs_ = {ws_.probs, prob_offsets_};
-    scores_ = {ws_.decode_scores.view().reshaped({score_rows(), ws_.decode_scores.shape()[1]}),
-               score_offsets_};
+    kv_.layout = pool.layout();
+    kv_.pool = pool.slab();
+    probs_.data = ws_.probs;
+    scores_.data = ws_.decode_scores.view().reshaped({score_rows(), ws_.decode_scores.shape()[1]});
+    upload_together(
+        rank_,
+        std::array{upload_of(kv_.tables, tables, {L, B, std::int64_t(max_pages)}),
+                   upload_of(kv_.lengths, lengths, {L, B}), upload_of(kv_.budgets, budgets, {L, B}),
+                   upload_of(kv_.positions, positions, {B}),
+                   upload_of(probs_.offsets, prob_offsets, {L, B}),
+                   upload_of(scores_.offsets, score_offsets, {L, B})},
+        staged_, uploaded_);
     score_floats_ = rows * score_rows();
     changed_ = false;
 }

@@ -49,7 +49,7 @@ private:
     PagedBatch kv_;
     RaggedRows probs_, scores_;
     std::int64_t score_floats_ = 0;  // that scores_ takes
-    Tensor tables_, lengths_, budgets_, positions_, prob_offsets_, score_offsets_;
+    Tensor staged_, uploaded_;       // what the views above lie in, pinned and on the device
 };
 
 // Floats of one query head's probability rows over all layers of one sequence (WorkspaceSize::decode_rows).

@@ -7,7 +7,7 @@
 namespace cake {
 
 PlanInput plan_input(const RunConfig& config, const ModelConfig& model, int ranks, int prompt,
-                     int new_tokens) {
+                     int new_tokens, const ComputeTypes& types) {
     PlanInput in;
     in.model = model;
     in.policies = {make_policy(config.policy, model)};
@@ -16,7 +16,7 @@ PlanInput plan_input(const RunConfig& config, const ModelConfig& model, int rank
     in.new_tokens = new_tokens;
     in.chunk = config.engine.prefill_chunk;
     in.page_tokens = int(number_in(config.engine.page_tokens).value_or(0));
-    in.weights = requested_types(model, config.model.dtype, config.model.path);
+    in.weights = requested_types(model, config.model.dtype, config.model.path, types.weights);
     const std::string& cache = config.engine.cache_dtype;
     // With a narrow cache, sums that round differently on another number of ranks move keys and values by whole steps of
     // it. So it is for models whose weights have no finer steps; quantised ones are exact in F32.
@@ -24,7 +24,11 @@ PlanInput plan_input(const RunConfig& config, const ModelConfig& model, int rank
     const bool wide =
         cache == "f32" || (cache == "auto" && main != DType::BF16 && main != DType::F16);
     in.cache = wide ? DType::F32 : DType::BF16;
-    in.residual = config.engine.residual_dtype == "bf16" ? DType::BF16 : DType::F32;
+    in.activation = types.activation;
+    const std::string& residual = config.engine.residual_dtype;
+    in.residual = residual == "bf16"  ? DType::BF16
+                  : residual == "f32" ? DType::F32
+                                      : types.activation;
     return in;
 }
 
@@ -70,6 +74,7 @@ WorkspaceSize workspace_size(const PlanInput& in) {
     z.chunk = std::min(in.chunk, in.prompt);
     z.batch = in.batch;
     z.cache_dtype = in.cache;
+    z.activation_dtype = in.activation;
     z.residual_dtype = in.residual;
     for (const Policy& p : in.policies) {
         z.selects |= p.evicts(in.prompt);
@@ -138,7 +143,7 @@ std::int64_t pages_in(const PlanInput& in, std::size_t bytes) {
 RankPlan plan_rank(const PlanInput& in, int rank) {
     RankPlan p;
     p.shard = shard_of(in.model, in.ranks, rank);
-    p.weights = model_bytes(in.model, p.shard, in.weights);
+    p.weights = model_bytes(in.model, p.shard, in.weights, in.activation);
     const WorkspaceBytes work = workspace_bytes(in.model, p.shard, workspace_size(in));
     p.residual = work.residual;
     p.uncut_layer = work.uncut_layer;

@@ -27,13 +27,15 @@ struct PlanInput {
     int page_tokens = 0;  // 0: auto
     WeightTypes weights;
     DType cache = DType::F32;
+    DType activation = DType::F32;
     DType residual = DType::F32;  // of the residual stream and the block's all-reduces
 };
 
-// What a configuration asks for, "auto" resolved: weights are as the files at model.path have them; the cache is bf16, or
-// f32 with f32 weights.
+// What a configuration asks for, "auto" resolved for a backend that computes in `types`: weights are as the files at model.path
+// have them, or of the one type that it takes; the cache is bf16, or f32 with f32 weights; the residual stream is
+// activations.
 PlanInput plan_input(const RunConfig& config, const ModelConfig& model, int ranks, int prompt,
-                     int new_tokens);
+                     int new_tokens, const ComputeTypes& types = {});
 
 // The configuration with every "auto" and every cell of the policy as the plan has it: what a report records.
 // model.dtype stays auto where no value of it says what the weights are.

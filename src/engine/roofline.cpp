@@ -37,7 +37,7 @@ double kv_bytes(const PlanInput& in, const Shard& s, double tokens) {
 double weights_read(const PlanInput& in, const Shard& s) {
     const std::size_t embedding =
         in.model.tied_head ? 0 : in.weights.bytes_of(embedding_matrix(in.model, s));
-    return double(model_bytes(in.model, s, in.weights) - embedding);
+    return double(model_bytes(in.model, s, in.weights, in.activation) - embedding);
 }
 
 PrefillTime prefill_work(const PlanInput& in, const Policy& policy, const Shard& s,

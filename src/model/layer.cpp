@@ -116,12 +116,9 @@ Tensor lm_head(const Rank& rank, const Model& model, View x, Workspace& ws) {
         rank.comm.all_gather(rank.stream, logits.reshaped({logits.elements()}), parts, gathered);
     }
 
-    Tensor staged = rank.dev.tensor(DType::F32, {n * config.vocab}, Place::Pinned);
+    View staged = ws.host_logits.view().reshaped(gathered.shape());
     rank.dev.copy(rank.stream, staged, gathered);
     rank.dev.synchronize(rank.stream);
-    if (n == 1 || ranks == 1)
-        return Tensor(std::move(staged), {n, config.vocab});
-
     Tensor out = Tensor::host(DType::F32, {n, config.vocab});  // rows whole again
     const float* from = staged.span<float>().data();
     for (int r = 0; r < ranks; ++r) {

@@ -84,7 +84,12 @@ std::size_t WeightTypes::bytes_of(const Matrix& matrix) const {
 }
 
 WeightTypes requested_types(const ModelConfig& config, const std::string& requested,
-                            const std::string& path) {
+                            const std::string& path, std::optional<DType> only) {
+    if (only && requested != "auto" && requested != name(*only))
+        throw usage_error("model.dtype is {}, and this backend multiplies by {}: leave it at auto",
+                          requested, name(*only));
+    if (only)
+        return *only;
     if (requested == "f32")
         return DType::F32;
     if (requested == "bf16")

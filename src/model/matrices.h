@@ -57,8 +57,8 @@ private:
 };
 
 // `requested` is auto, f32 or bf16. auto takes the types of the files at `path`; of a config.json without weights, the
-// type that it says.
+// type that it says. A backend that multiplies by one type `only` gets all in that one.
 WeightTypes requested_types(const ModelConfig& config, const std::string& requested,
-                            const std::string& path);
+                            const std::string& path, std::optional<DType> only = {});
 
 }  // namespace cake

@@ -1,11 +1,12 @@
 #include "model/model.h"
 
 #include <algorithm>
+#include <array>
 
 namespace cake {
 namespace {
 
-// Rows that are read and copied at a time: bounds the staging memory.
+// What is read and copied at a time: bounds the staging memory.
 constexpr std::int64_t staging_elements = 4 << 20;
 
 class Loader {
@@ -15,11 +16,24 @@ public:
 
     Tensor matrix(const Matrix& m) { return read(m.parts, types_.of(m), {m.rows(), m.columns()}); }
 
-    Tensor vector(const std::vector<Part>& parts) {
-        return read(parts, DType::F32, {Matrix{parts}.rows()});
+    Tensor vector(const std::vector<Part>& parts, DType dtype = DType::F32) {
+        return read(parts, dtype, {Matrix{parts}.rows()});
+    }
+    Tensor bias(const std::vector<Part>& parts) { return vector(parts, dev_.types().activation); }
+
+    // When what was read is where it belongs.
+    void finish() {
+        for (Stage& stage : stages_)
+            dev_.synchronize(stage.stream);
     }
 
 private:
+    // Memory that is copied from in a stream of its own.
+    struct Stage {
+        Stream stream;
+        Buffer memory;
+    };
+
     Tensor read(const std::vector<Part>& parts, DType dtype, Shape shape) {
         Tensor out = dev_.tensor(dtype, shape);
         std::int64_t at = 0;
@@ -34,17 +48,25 @@ private:
         const std::int64_t width = std::max<std::int64_t>(out.shape().row_elements(), 1);
         const std::int64_t step = std::max<std::int64_t>(staging_elements / width, 1);
         for (std::int64_t r = 0; r < p.rows.size(); r += step) {
-            const std::int64_t n = std::min(step, p.rows.size() - r);
-            Tensor staged = Tensor::host(out.dtype(), out.shape().with_rows(n));
-            checkpoint_.read(p.name, {p.rows.begin + r, p.rows.begin + r + n}, p.columns, staged);
-            dev_.copy({}, out.rows(r, n), staged);
-            dev_.synchronize({});
+            const View to = out.rows(r, std::min(step, p.rows.size() - r));
+            Stage& stage = stages_[next_stage_++ % stages_.size()];
+            dev_.synchronize(stage.stream);  // what was in it has arrived
+            if (stage.memory.bytes() < to.bytes()) {
+                stage.memory = {};  // not both at once
+                stage.memory = dev_.allocate(to.bytes(), Place::Pinned);
+            }
+            const View staged(stage.memory.data(), to.dtype(), to.shape());
+            checkpoint_.read(p.name, {p.rows.begin + r, p.rows.begin + r + to.dim(0)}, p.columns,
+                             staged);
+            dev_.copy(stage.stream, to, staged);
         }
     }
 
     Backend& dev_;
     const Checkpoint& checkpoint_;
     const WeightTypes& types_;
+    std::array<Stage, 2> stages_{Stage{Stream{0}, {}}, Stage{Stream{1}, {}}};
+    std::size_t next_stage_ = 0;
 };
 
 // Every tensor that a model of this configuration must have, with its shape in the file.
@@ -89,9 +111,9 @@ LayerWeights load_layer(Loader& load, const ModelConfig& c, const Shard& s, int 
     w.attn_norm = load.vector({{p + "input_layernorm.weight", all, one}});
     w.qkv = load.matrix(m.qkv);
     if (c.qkv_bias)
-        w.qkv_bias = load.vector({{p + "self_attn.q_proj.bias", m.qkv.parts[0].rows, one},
-                                  {p + "self_attn.k_proj.bias", m.qkv.parts[1].rows, one},
-                                  {p + "self_attn.v_proj.bias", m.qkv.parts[2].rows, one}});
+        w.qkv_bias = load.bias({{p + "self_attn.q_proj.bias", m.qkv.parts[0].rows, one},
+                                {p + "self_attn.k_proj.bias", m.qkv.parts[1].rows, one},
+                                {p + "self_attn.v_proj.bias", m.qkv.parts[2].rows, one}});
     w.out = load.matrix(m.out);
     w.mlp_norm = load.vector({{p + "post_attention_layernorm.weight", all, one}});
     w.gate_up = load.matrix(m.gate_up);
@@ -130,7 +152,8 @@ std::size_t Model::weight_bytes() const {
     return sum;
 }
 
-std::size_t model_bytes(const ModelConfig& c, const Shard& s, const WeightTypes& types) {
+std::size_t model_bytes(const ModelConfig& c, const Shard& s, const WeightTypes& types,
+                        DType activation) {
     std::size_t sum = types.bytes_of(embedding_matrix(c, s));
     if (const auto head = head_matrix(c, s))
         sum += types.bytes_of(*head);
@@ -140,8 +163,10 @@ std::size_t model_bytes(const ModelConfig& c, const Shard& s, const WeightTypes&
             sum += types.bytes_of(*matrix);
     }
     const std::int64_t qkv_rows = std::int64_t(s.n_q() + 2 * s.n_kv()) * c.d_head;
-    const std::int64_t layer_f32 = 2 * c.d_model + (c.qkv_bias ? qkv_rows : 0);
-    return sum + bytes_of(DType::F32, c.n_layers * layer_f32 + c.d_model + c.d_head / 2);
+    if (c.qkv_bias)
+        sum += std::size_t(c.n_layers) * bytes_of(activation, qkv_rows);
+    const std::int64_t norms = (2 * std::int64_t(c.n_layers) + 1) * c.d_model;
+    return sum + bytes_of(DType::F32, norms + c.d_head / 2);
 }
 
 Model load_model(Backend& dev, const Checkpoint& checkpoint, const ModelConfig& config,
@@ -168,6 +193,7 @@ Model load_model(Backend& dev, const Checkpoint& checkpoint, const ModelConfig& 
         if (progress)
             progress(l + 1);
     }
+    load.finish();
     return m;
 }
 

@@ -10,11 +10,12 @@
 
 namespace cake {
 
-// Shapes in terms of this rank's heads and columns; d = d_head. Matrices are of the types that WeightTypes says.
+// Shapes in terms of this rank's heads and columns; d = d_head. Matrices are of the types that WeightTypes says, biases of
+// the backend's activation type.
 struct LayerWeights {
     Tensor attn_norm;  // F32 [d_model]
     Tensor qkv;        // [(n_q + 2 n_kv) d, d_model]: queries, keys, values
-    Tensor qkv_bias;   // F32 [(n_q + 2 n_kv) d], or empty
+    Tensor qkv_bias;   // [(n_q + 2 n_kv) d], or empty
     Tensor out;        // [d_model, n_q d]
     Tensor mlp_norm;   // F32 [d_model]
     Tensor gate_up;    // [2 ff, d_model]: gate, then up
@@ -36,7 +37,8 @@ struct Model {
 };
 
 // Bytes of load_model's result on this rank.
-std::size_t model_bytes(const ModelConfig& config, const Shard& shard, const WeightTypes& types);
+std::size_t model_bytes(const ModelConfig& config, const Shard& shard, const WeightTypes& types,
+                        DType activation = DType::F32);
 
 // Random weights of a model of this configuration, in the type that it names.
 Checkpoint random_checkpoint(const ModelConfig& config, std::uint64_t seed);
@@ -44,7 +46,8 @@ Checkpoint random_checkpoint(const ModelConfig& config, std::uint64_t seed);
 // Usage error that names file and tensor where the checkpoint lacks what the configuration says, or has other shapes.
 void check_tensors(const Checkpoint& checkpoint, const ModelConfig& config);
 
-// Reads this rank's slices. Checks names and shapes against the configuration before anything large is read: usage
+// Reads this rank's slices, a piece at a time into pinned memory, from where it goes to the backend while the next one is
+// read. Checks names and shapes against the configuration before anything large is read: usage
 // errors name file and tensor. `progress` is called with the layers read so far.
 Model load_model(Backend& dev, const Checkpoint& checkpoint, const ModelConfig& config,
                  const Shard& shard, const WeightTypes& types,

@@ -10,6 +10,7 @@ struct Row {
     std::size_t WorkspaceBytes::*part;
     DType dtype;
     Shape shape;
+    Place place = Place::Device;
 };
 
 std::vector<Row> table(const ModelConfig& m, const Shard& s, const WorkspaceSize& z) {
@@ -20,20 +21,20 @@ std::vector<Row> table(const ModelConfig& m, const Shard& s, const WorkspaceSize
     const std::int64_t seen = z.window > 0 ? S : 0;
     const std::int64_t summed = z.columns ? S : 0;
     const std::int64_t scored = z.selects ? S : 0;
-    const DType f = DType::F32;
+    const DType f = DType::F32, act = z.activation_dtype;
     return {
         {&W::x, &B::residual, z.residual_dtype, {S, m.d_model}},
         {&W::decode_x, &B::residual, z.residual_dtype, {z.batch, m.d_model}},
-        {&W::normed, &B::other, f, {n, m.d_model}},
-        {&W::qkv, &B::other, f, {n, (n_q + 2 * n_kv) * d}},
-        {&W::q, &B::other, f, {n, n_q, d}},
-        {&W::attn, &B::other, f, {n, n_q * d}},
+        {&W::normed, &B::other, act, {n, m.d_model}},
+        {&W::qkv, &B::other, act, {n, (n_q + 2 * n_kv) * d}},
+        {&W::q, &B::other, act, {n, n_q, d}},
+        {&W::attn, &B::other, act, {n, n_q * d}},
         {&W::delta, &B::other, z.residual_dtype, {n, m.d_model}},
-        {&W::gate_up, &B::other, f, {n, 2 * ff}},
-        {&W::act, &B::other, f, {n, ff}},
+        {&W::gate_up, &B::other, act, {n, 2 * ff}},
+        {&W::act, &B::other, act, {n, ff}},
         {&W::k, &B::uncut_layer, z.cache_dtype, {n_kv, S, d}},
         {&W::v, &B::uncut_layer, z.cache_dtype, {n_kv, S, d}},
-        {&W::q_window, &B::other, f, {z.window, n_q, d}},
+        {&W::q_window, &B::other, act, {z.window, n_q, d}},
         {&W::mean, &B::other, f, {n_q, seen}},
         {&W::variance, &B::other, f, {n_q, seen}},
         {&W::head_scores, &B::other, f, {n_q, seen}},
@@ -46,6 +47,7 @@ std::vector<Row> table(const ModelConfig& m, const Shard& s, const WorkspaceSize
         {&W::ids, &B::other, DType::I32, {std::max<std::int64_t>(n, S)}},
         {&W::logits, &B::logits, f, {z.batch, s.vocab.size()}},
         {&W::all_logits, &B::logits, f, {std::int64_t(z.batch) * m.vocab}},
+        {&W::host_logits, nullptr, f, {std::int64_t(z.batch) * m.vocab}, Place::Pinned},
         {&W::probs, &B::other, f, {n_q, seen + summed > 0 ? z.decode_rows : 0}},
         {&W::decode_scores, &B::other, f, {n_kv, z.decode_rows}},
     };
@@ -57,14 +59,15 @@ Workspace::Workspace(Backend& dev, const ModelConfig& model, const Shard& shard,
                      const WorkspaceSize& z)
     : size(z) {
     for (const Row& row : table(model, shard, z))
-        this->*row.tensor = dev.tensor(row.dtype, row.shape);
+        this->*row.tensor = dev.tensor(row.dtype, row.shape, row.place);
 }
 
 WorkspaceBytes workspace_bytes(const ModelConfig& model, const Shard& shard,
                                const WorkspaceSize& size) {
     WorkspaceBytes out;
     for (const Row& row : table(model, shard, size))
-        out.*row.part += bytes_of(row.dtype, row.shape.elements());
+        if (row.place == Place::Device)
+            out.*row.part += bytes_of(row.dtype, row.shape.elements());
     return out;
 }
 

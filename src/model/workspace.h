@@ -20,10 +20,12 @@ struct WorkspaceSize {
     std::int64_t decode_rows =
         0;  // floats of one query head's probability rows, over all layers and sequences
     DType cache_dtype = DType::F32;
+    DType activation_dtype = DType::F32;
     DType residual_dtype = DType::F32;  // of x, decode_x and delta
 };
 
-// n = rows of a block: the larger of chunk and batch. S = prompt.
+// n = rows of a block: the larger of chunk and batch. S = prompt. The block and q_window are of the activation type, what is
+// observed and logits F32, where no other type is said.
 struct Workspace {
     WorkspaceSize size;
     // The block.
@@ -51,9 +53,10 @@ struct Workspace {
     Tensor keep;          // I32 [n_kv, S]
     Tensor sums;          // F64 [2]
     // Ends.
-    Tensor ids;         // I32 [n]
-    Tensor logits;      // [batch, vocab/R]
-    Tensor all_logits;  // [R parts of [batch, vocab/R]]
+    Tensor ids;          // I32 [n]
+    Tensor logits;       // [batch, vocab/R]
+    Tensor all_logits;   // [R parts of [batch, vocab/R]]
+    Tensor host_logits;  // the same in pinned memory
     // Decoding with eviction.
     Tensor probs;          // [n_q, decode_rows]
     Tensor decode_scores;  // [n_kv, decode_rows]: scores, or means
@@ -62,7 +65,7 @@ struct Workspace {
               const WorkspaceSize& size);
 };
 
-// Bytes by part, as reports and `plan` name them. Made by the same table that allocates.
+// Bytes of device memory by part, as reports and `plan` name them. Made by the same table that allocates.
 struct WorkspaceBytes {
     std::size_t residual = 0;
     std::size_t uncut_layer = 0;

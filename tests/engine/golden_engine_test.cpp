@@ -4,9 +4,7 @@
 
 #include <gtest/gtest.h>
 
-#include "engine/plan.h"
-#include "support/golden.h"
-#include "support/run_model.h"
+#include "support/golden_checks.h"
 
 namespace cake::test {
 namespace {
@@ -28,87 +26,24 @@ class GoldenEngine : public testing::TestWithParam<Case> {
 protected:
     Golden golden{GetParam().model};
 
-    std::vector<RunOutcome> run(const std::string& prompt, std::vector<Policy> policies,
-                                int new_tokens = 32) {
-        RunSettings s;
-        s.model = golden.model_path();
-        s.policies = std::move(policies);
-        s.prompt = golden.prompt(prompt);
-        s.new_tokens = new_tokens;
-        return run_model(GetParam().ranks, s);
+    RunPrompt run() const {
+        return [this](std::span<const TokenId> prompt, std::vector<Policy> policies) {
+            RunSettings s;
+            s.model = golden.model_path();
+            s.policies = std::move(policies);
+            s.prompt.assign(prompt.begin(), prompt.end());
+            s.new_tokens = 32;
+            return run_model(GetParam().ranks, s);
+        };
     }
 };
 
-double largest_difference(const std::vector<float>& a, const float* b) {
-    double most = 0;
-    for (std::size_t i = 0; i < a.size(); ++i)
-        most = std::max(most, std::abs(double(a[i]) - double(b[i])));
-    return most;
-}
-
 TEST_P(GoldenEngine, FullCacheGivesTheLogitsAndTokensOfTheOfficialModel) {
-    for (const auto& [prompt, ids] : golden.index()["prompts"].items()) {
-        SCOPED_TRACE(prompt);
-        const Capture capture = golden.capture(prompt + "_full.safetensors");
-        const auto logits = capture.f32("logits");
-        const RunOutcome out = run(prompt, {full_policy()})[0];
-        EXPECT_EQ(out.tokens, capture.i32("tokens"));
-        EXPECT_FALSE(out.evicted);
-        const std::size_t vocab = out.logits[0].size();
-        ASSERT_GE(logits.size(), 16 * vocab);  // of some models not of every token (trim.py)
-        for (std::size_t t = 0; t < logits.size() / vocab; ++t)
-            EXPECT_LT(largest_difference(out.logits[t], logits.data() + t * vocab), 1e-4)
-                << "token " << t;
-    }
+    expect_official_answers(golden, {}, run());
 }
 
 TEST_P(GoldenEngine, EveryRunOfTheOfficialCodeKeepsTheSameTokens) {
-    for (const auto& [prompt, ids] : golden.index()["prompts"].items()) {
-        std::vector<Policy> policies;
-        std::vector<nlohmann::json> runs;
-        for (const auto& run : golden.runs()) {
-            if (run["prompt"] == prompt && run.contains("cache_size")) {
-                policies.push_back(golden_policy(golden.index(), run));
-                runs.push_back(run);
-            }
-        }
-        if (runs.empty())
-            continue;
-        const auto outcomes = run(prompt, policies);  // one prefill for all of them
-        const Capture before = golden.capture(prompt + "_prefill.safetensors");
-        for (std::size_t i = 0; i < runs.size(); ++i) {
-            const std::string tag = runs[i]["tag"];
-            SCOPED_TRACE(tag);
-            const RunOutcome& out = outcomes[i];
-            const Capture capture = golden.capture(runs[i]["file"]);
-
-            for (std::size_t l = 0; l < out.seen.size(); ++l) {
-                EXPECT_NEAR(out.seen[l]->entropy / before.f32("disp")[l], 1, 1e-4) << "layer " << l;
-                EXPECT_NEAR(out.seen[l]->variance / before.f32("var")[l], 1, 1e-4) << "layer " << l;
-                EXPECT_NEAR(out.seen[l]->preference / before.f32("pref")[l], 1, 1e-4)
-                    << "layer " << l;
-            }
-            EXPECT_EQ(out.budgets, capture.i32("layer_budget"));
-            EXPECT_EQ(out.kept, capture.i32("prefill_len"));
-            const int n_kv = int(out.prefill[0].size());
-            const auto kept =
-                split_positions(capture.i32("prefill_positions"), capture.i32("prefill_len"), n_kv);
-            EXPECT_EQ(difference(kept, out.prefill).different, 0);
-            const std::int64_t planned = out.pages_planned;
-            EXPECT_LE(out.pages_peak, planned);
-            EXPECT_EQ(out.pages_left, 0);
-
-            // Of the score-order runs only these are stable under rounding (golden README).
-            const bool exact = tag.find("posorder") != std::string::npos ||
-                               tag.find("p300_c48") == 0 || tag == "p300_c57_casc";
-            if (exact) {
-                EXPECT_EQ(out.tokens, capture.i32("tokens"));
-                const auto final =
-                    split_positions(capture.i32("final_positions"), capture.i32("final_len"), n_kv);
-                EXPECT_EQ(difference(final, out.final).different, 0);
-            }
-        }
-    }
+    expect_official_evictions(golden, {}, run());
 }
 
 // Every number of ranks that the query heads allow.

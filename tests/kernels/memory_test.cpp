@@ -58,6 +58,19 @@ TEST_P(Memory, RefusesACopyBetweenDifferentSizes) {
     EXPECT_THROW(dev().copy(stream, a, b), Error);
 }
 
+TEST_P(Memory, AndProductsReachSomething) {
+    const Ceilings best = dev().ceilings();
+    EXPECT_GT(best.read_gb_s, 0);
+    EXPECT_GT(best.gemm_tflop_s, 0);
+}
+
+TEST_P(Memory, HoldsActivationsOfTheTypeThatTheBackendSays) {
+    EXPECT_EQ(dev().types().activation, activations());
+    if (dev().types().weights) {
+        EXPECT_THAT(linear_types(), testing::ElementsAre(*dev().types().weights));
+    }
+}
+
 TEST_P(Memory, SaysWhatMachineItIs) {
     const DeviceInfo info = dev().info();
     EXPECT_FALSE(info.name.empty());

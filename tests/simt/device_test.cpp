@@ -1,22 +1,57 @@
 // kernels/cuda/device.h on the host: what differs from plain calls.
 #include "kernels/cuda/device.h"
 
-#include <cmath>
+#include <cstdlib>
 #include <vector>
 
 #include <gmock/gmock.h>
 
 #include "base/error.h"
 #include "kernels/cuda/norm.h"
+#include "simt/memory.h"
 
 namespace cake::gpu {
 namespace {
 
 TEST(EmulatedDevice, GivesMemoryThatIsNaN) {
-    auto* data = static_cast<float*>(allocate(400));
-    for (int i = 0; i < 100; ++i)
-        EXPECT_TRUE(std::isnan(data[i]));
+    void* data = allocate(400);
+    float host[100] = {};
+    copy(nullptr, host, data, sizeof(host));
+    EXPECT_THAT(host, testing::Each(testing::IsNan()));
     free(data);
+}
+
+TEST(EmulatedDevice, EndsTheProgramWhereHostCodeTouchesItsMemory) {
+    if (!simt::guards_device_memory())
+        GTEST_SKIP() << "it is not guarded here";
+    auto* data = static_cast<volatile float*>(allocate(400));
+    EXPECT_DEATH(data[0] = 1, "host code has touched device memory");
+    EXPECT_DEATH(std::exit(data[99] > 0), "host code has touched device memory");
+    const float one = 1;
+    float back = 0;
+    copy(nullptr, const_cast<float*>(data), &one, sizeof(one));
+    copy(nullptr, &back, const_cast<float*>(data), sizeof(back));
+    EXPECT_EQ(back, 1);
+    free(const_cast<float*>(data));
+}
+
+TEST(EmulatedDevice, GivesFreedMemoryAgainInPiecesThatDoNotOverlap) {
+    std::vector<std::pair<char*, std::size_t>> pieces;
+    for (std::size_t i = 0; i < 200; ++i) {
+        const std::size_t bytes = 1 + i * 7919 % 5000;
+        auto* data = static_cast<char*>(allocate(bytes));
+        EXPECT_EQ(std::uintptr_t(data) % 256, 0u);
+        for (const auto& [other, size] : pieces)
+            EXPECT_TRUE(data + bytes <= other || other + size <= data);
+        pieces.emplace_back(data, bytes);
+        if (i % 3 == 2) {
+            free(pieces[i / 3].first);
+            pieces.erase(pieces.begin() + std::ptrdiff_t(i / 3));
+        }
+    }
+    for (const auto& [data, size] : pieces)
+        free(data);
+    EXPECT_EQ(allocate(std::size_t(1) << 60), nullptr);
 }
 
 TEST(EmulatedDevice, RunsACapturedGraphWhenItIsReplayedAndNotBefore) {

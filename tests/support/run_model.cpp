@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include "comm/staged.h"
 #include "support/thread_comm.h"
 
 namespace cake::test {
@@ -39,10 +40,16 @@ TokenId best(const std::vector<float>& logits) {
     return TokenId(std::max_element(logits.begin(), logits.end()) - logits.begin());
 }
 
-}  // namespace
+// Ranks that exchange what the host cannot read.
+std::unique_ptr<Communicator> through_the_host(Communicator& comm, Backend& dev) {
+    return make_staged_communicator(
+        comm.split(0),
+        {.pinned = [&dev](std::size_t bytes) { return dev.allocate(bytes, Place::Pinned); },
+         .copy = [&dev](Stream stream, View to, View from) { dev.copy(stream, to, from); },
+         .synchronize = [&dev](Stream stream) { dev.synchronize(stream); }});
+}
 
-std::vector<RunOutcome> run_model(Communicator& comm, const RunSettings& s) {
-    auto dev = make_cpu_backend(s.threads);
+std::vector<RunOutcome> run_on(Backend& dev, Communicator& comm, const RunSettings& s) {
     const Checkpoint checkpoint = Checkpoint::open(s.model);
     PlanInput plan;
     plan.model = read_model_config(s.model);
@@ -52,7 +59,8 @@ std::vector<RunOutcome> run_model(Communicator& comm, const RunSettings& s) {
     plan.new_tokens = s.new_tokens;
     plan.chunk = s.chunk;
     plan.page_tokens = s.page_tokens;
-    plan.weights = s.weights;
+    plan.weights = dev.types().weights ? WeightTypes(*dev.types().weights) : s.weights;
+    plan.activation = plan.residual = dev.types().activation;
     plan.cache = s.cache;
 
     PhaseTimes times;
@@ -60,9 +68,9 @@ std::vector<RunOutcome> run_model(Communicator& comm, const RunSettings& s) {
     std::unique_ptr<Communicator> sharers;
     if (comm.size() > plan.model.n_kv_heads)
         sharers = comm.split(int(shard.kv_heads.begin));
-    const Rank rank{*dev, comm, &times, {}, shard.shares_kv() ? sharers.get() : nullptr};
-    const Model model = load_model(*dev, checkpoint, plan.model, shard, s.weights);
-    Workspace ws(*dev, plan.model, shard, workspace_size(plan));
+    const Rank rank{dev, comm, &times, {}, shard.shares_kv() ? sharers.get() : nullptr};
+    const Model model = load_model(dev, checkpoint, plan.model, shard, plan.weights);
+    Workspace ws(dev, plan.model, shard, workspace_size(plan));
     const int L = plan.model.n_layers, S = plan.prompt;
 
     // A pool for each policy, so that each one's peak is seen.
@@ -73,7 +81,7 @@ std::vector<RunOutcome> run_model(Communicator& comm, const RunSettings& s) {
     caches.reserve(s.policies.size());
     for (const Policy& policy : s.policies) {
         const PageLayout layout = page_layout(plan, shard);
-        pools.emplace_back(*dev, layout, int(pages_needed(policy, L, S, s.new_tokens, layout)));
+        pools.emplace_back(dev, layout, int(pages_needed(policy, L, S, s.new_tokens, layout)));
         caches.emplace_back(pools.back(), L);
         evictions.emplace_back(policy, L, S, caches.back());
     }
@@ -106,6 +114,15 @@ std::vector<RunOutcome> run_model(Communicator& comm, const RunSettings& s) {
         out.push_back(std::move(o));
     }
     return out;
+}
+
+}  // namespace
+
+std::vector<RunOutcome> run_model(Communicator& comm, const RunSettings& s) {
+    if (!s.backend)
+        return run_on(*make_cpu_backend(s.threads), comm, s);
+    const std::unique_ptr<Backend> dev = s.backend();
+    return run_on(*dev, *through_the_host(comm, *dev), s);
 }
 
 std::vector<RunOutcome> run_model(int ranks, const RunSettings& settings) {

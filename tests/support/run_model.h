@@ -1,6 +1,8 @@
 // Runs a model end to end for tests: one prefill for several policies, then decoding of each in turn.
 #pragma once
 
+#include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -23,6 +25,8 @@ struct RunSettings {
     int threads = 1;
     WeightTypes weights;
     DType cache = DType::F32;
+    // Empty: the CPU. Else ranks exchange data through the host, and all is of the types that the backend has.
+    std::function<std::unique_ptr<Backend>()> backend = {};
 };
 
 // Of one policy, the same on every rank.

@@ -1,5 +1,5 @@
-// kernels/cuda/device.h on the host: device memory is host memory that starts as NaN, a queue runs what is put into it at
-// once, a captured graph is a list of closures.
+// kernels/cuda/device.h on the host: device memory is host memory that host code cannot touch (memory.h), a queue runs what
+// is put into it at once, a captured graph is a list of closures.
 #include "kernels/cuda/device.h"
 
 #include <algorithm>
@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "simt/memory.h"
 #include "simt/simt.h"
 
 struct CUstream_st {
@@ -32,6 +33,12 @@ std::size_t pages_in_bytes(int name) {
     return std::size_t(sysconf(name)) * std::size_t(sysconf(_SC_PAGESIZE));
 }
 
+// What a queue does with device memory.
+void run(const std::function<void()>& work) {
+    const simt::DeviceAccess access;
+    work();
+}
+
 float element(const void* data, DType dtype, std::int64_t i) {
     return dtype == DType::BF16 ? to_float(static_cast<const bf16*>(data)[i])
                                 : static_cast<const float*>(data)[i];
@@ -44,7 +51,7 @@ void put(const LaunchSite& site, std::function<void()> work) {
     if (site.queue && site.queue->captures)
         site.queue->captured.push_back(std::move(work));
     else
-        work();
+        run(work);
 }
 
 void launched(const LaunchSite&) {}
@@ -66,17 +73,16 @@ DeviceMemory device_memory() {
 }
 
 // ---- memory ---------------------------------------------------------------------------------------------------------
-void* allocate(std::size_t bytes) {
+void* allocate(std::size_t bytes) { return simt::allocate_device(bytes); }
+void free(void* data) noexcept { simt::free_device(data); }
+void* allocate_pinned(std::size_t bytes) {
     if (bytes == 0)
         return nullptr;
     void* data = std::aligned_alloc(256, (bytes + 255) / 256 * 256);
     if (data)
-        std::memset(data, 0xff,
-                    bytes);  // NaN in every float format: who reads before writing shows
+        std::memset(data, 0xff, bytes);
     return data;
 }
-void free(void* data) noexcept { std::free(data); }
-void* allocate_pinned(std::size_t bytes) { return allocate(bytes); }
 void free_pinned(void* data) noexcept { std::free(data); }
 
 void copy(Queue queue, void* to, const void* from, std::size_t bytes) {
@@ -123,7 +129,7 @@ OwnedGraph end_capture(Queue queue) {
 }
 void replay(Queue, const OwnedGraph& graph) {
     for (const auto& step : graph->steps)
-        step();
+        run(step);
 }
 
 // ---- matrix products ------------------------------------------------------------------------------------------------

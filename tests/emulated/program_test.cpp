@@ -1,0 +1,113 @@
+// The program over the CUDA backend, its kernels on the host: as its users run it on GPUs, alone and under mpirun.
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+
+#include <gmock/gmock.h>
+
+#include "io/json_file.h"
+#include "support/golden.h"
+#include "support/run_program.h"
+
+namespace cake::test {
+namespace {
+
+class EmulatedProgram : public testing::Test {
+protected:
+    std::filesystem::path folder =
+        std::filesystem::path(testing::TempDir()) /
+        ("cake_emulated_" +
+         std::string(testing::UnitTest::GetInstance()->current_test_info()->name()));
+
+    void SetUp() override {
+        setenv("CAKE_PROGRAM", CAKE_EMULATED_PROGRAM, 1);
+        std::filesystem::remove_all(folder);
+        std::filesystem::create_directories(folder);
+        std::ofstream(file("prompt.json")) << nlohmann::json(Golden("tiny-qwen2").prompt("p120"));
+    }
+    void TearDown() override { std::filesystem::remove_all(folder); }
+    std::string file(const std::string& name) const { return (folder / name).string(); }
+
+    std::vector<std::string> generate(const std::string& name, std::vector<std::string> more = {}) {
+        std::vector<std::string> args{"generate", "--model", golden_path("tiny-qwen2") + "/model"};
+        const std::vector<std::string> rest{"--prompt-tokens",
+                                            file("prompt.json"),
+                                            "--max-new-tokens",
+                                            "8",
+                                            "--cache-size",
+                                            "64",
+                                            "--window",
+                                            "16",
+                                            "--check",
+                                            "--report",
+                                            file(name + ".json"),
+                                            "--dump-kept",
+                                            file(name + ".kept.json")};
+        args.insert(args.end(), rest.begin(), rest.end());
+        args.insert(args.end(), more.begin(), more.end());
+        return args;
+    }
+    nlohmann::json report(const std::string& name) { return read_json_file(file(name + ".json")); }
+};
+
+constexpr double kPatience_s = 250;
+
+TEST_F(EmulatedProgram, ComputesInBf16AndReportsWhatItHolds) {
+    const ProgramResult r =
+        run_program(generate("one", {"--backend", "cuda"}), {.timeout_s = kPatience_s});
+    ASSERT_EQ(r.exit_code, 0) << r.err;
+    const nlohmann::json report = this->report("one");
+    EXPECT_EQ(report["machine"]["backend"], "cuda");
+    EXPECT_EQ(report["config"]["model"]["dtype"], "bf16");
+    EXPECT_EQ(report["config"]["engine"]["cache_dtype"], "bf16");
+    const nlohmann::json& request = report["requests"][0];
+    EXPECT_EQ(request["output_tokens"], 8);
+    EXPECT_EQ(request["evicted"], true);
+    const nlohmann::json kept = read_json_file(file("one.kept.json"))["requests"][0]["layers"];
+    int entries = 0;
+    for (std::size_t l = 0; l < kept.size(); ++l) {
+        EXPECT_EQ(request["layers"][l]["kept"], kept[l][0].size());
+        entries += int(kept[l][0].size());
+    }
+    EXPECT_LE(entries, 64 * int(kept.size()));
+}
+
+TEST_F(EmulatedProgram, KeepsOnTwoRanksThatShareAGpuAboutWhatItKeepsOnOne) {
+    ASSERT_EQ(
+        run_program(generate("one", {"--backend", "cuda"}), {.timeout_s = kPatience_s}).exit_code,
+        0);
+    const ProgramResult r = run_program_on_ranks(
+        2, generate("two", {"--backend", "cuda", "--share-gpu"}), {.timeout_s = kPatience_s});
+    ASSERT_EQ(r.exit_code, 0) << r.err;
+    const nlohmann::json one = report("one"), two = report("two");
+    EXPECT_EQ(two["machine"]["ranks"], 2);
+    for (std::size_t l = 0; l < one["requests"][0]["layers"].size(); ++l)
+        EXPECT_NEAR(two["requests"][0]["layers"][l]["kept"].get<int>(),
+                    one["requests"][0]["layers"][l]["kept"].get<int>(), 3);
+}
+
+TEST_F(EmulatedProgram, RefusesTypesThatAGpuDoesNotComputeIn) {
+    for (const std::string setting : {"model.dtype=f32", "engine.residual_dtype=f32"}) {
+        const ProgramResult r =
+            run_program(generate("none", {"--backend", "cuda", "--set", setting}));
+        EXPECT_EQ(r.exit_code, 2);
+        EXPECT_THAT(r.err, testing::HasSubstr("leave it at auto"));
+    }
+}
+
+TEST_F(EmulatedProgram, PlansWhatARankOfAGpuTakes) {
+    const auto plan = [&](const std::string& backend) {
+        const ProgramResult r =
+            run_program({"plan", "--model", golden_path("tiny-qwen2") + "/model", "--backend",
+                         backend, "--json"});
+        EXPECT_EQ(r.exit_code, 0) << r.err;
+        return nlohmann::json::parse(r.out)["ranks"][0];
+    };
+    const nlohmann::json gpu = plan("cuda"), cpu = plan("cpu");
+    EXPECT_EQ(2 * gpu["residual_bytes"].get<std::int64_t>(), cpu["residual_bytes"]);
+    EXPECT_LT(gpu["weights_bytes"], cpu["weights_bytes"]);
+    EXPECT_LT(gpu["workspace_bytes"], cpu["workspace_bytes"]);
+}
+
+}  // namespace
+}  // namespace cake::test
