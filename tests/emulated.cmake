@@ -3,6 +3,9 @@
 
 # Test files of tests/kernels whose kernels are all written.
 set(emulated_kernel_tests
+  decode_attention
+  decode_evict
+  decode_scores
   linear
   memory
   norm

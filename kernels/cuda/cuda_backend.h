@@ -46,6 +46,18 @@ public:
     void rope_append(Stream s, View qkv, View inv_freq, float scale, int layer,
                      const PagedBatch& kv, View q) override;
 
+    // cuda_decode.cpp
+    void begin_step(Stream s, const PagedBatch& kv) override;
+    void decode_attention(Stream s, View q, int layer, const PagedBatch& kv,
+                          const RaggedRows& probs, View out) override;
+    void decode_scores(Stream s, const PagedBatch& kv, const RaggedRows& probs, int window,
+                       int pool, float divisor, const RaggedRows& scores) override;
+    void decode_means(Stream s, const PagedBatch& kv, const RaggedRows& probs, float divisor,
+                      const RaggedRows& means) override;
+    void add_running(Stream s, const PagedBatch& kv, const RaggedRows& means) override;
+    void decode_evict(Stream s, const PagedBatch& kv, const RaggedRows& scores, int window,
+                      DecodeOrder order) override;
+
     // Kernels to come, cuda_not_written.cpp.
     void attention(Stream s, View q, View k, View v, std::int64_t first, View out) override;
     void window_moments(Stream s, View q, View k, std::int64_t n_tokens, DType round_to, View mean,
@@ -61,21 +73,14 @@ public:
                      DecodeOrder order) override;
     void list_positions(Stream s, const PageList& pages, int length, View out) override;
     void init_page(Stream s, const PageList& pages, int index) override;
-    void begin_step(Stream s, const PagedBatch& kv) override;
-    void decode_attention(Stream s, View q, int layer, const PagedBatch& kv,
-                          const RaggedRows& probs, View out) override;
-    void decode_scores(Stream s, const PagedBatch& kv, const RaggedRows& probs, int window,
-                       int pool, float divisor, const RaggedRows& scores) override;
-    void decode_means(Stream s, const PagedBatch& kv, const RaggedRows& probs, float divisor,
-                      const RaggedRows& means) override;
-    void add_running(Stream s, const PagedBatch& kv, const RaggedRows& means) override;
-    void decode_evict(Stream s, const PagedBatch& kv, const RaggedRows& scores, int window,
-                      DecodeOrder order) override;
 
 private:
     gpu::Queue queue(Stream s);
     // The data of a tensor of activations, after a check of its type.
     void* activation(View x) const;
+    // Device memory between kernels of decoding, which is done in one stream; null for no bytes. Allocates when more is asked
+    // for than before, so the first step of a size is not captured.
+    std::byte* decode_work(std::size_t bytes);
 
     static constexpr int kEvents = 64;
 
@@ -85,6 +90,7 @@ private:
     std::array<gpu::OwnedEvent, kEvents> events_;
     int next_event_ = 0;
     gpu::Gemm gemm_;
+    std::vector<Buffer> decode_work_;
 };
 
 std::unique_ptr<Backend> make_cuda_backend(int device, DType activations);

@@ -35,23 +35,5 @@ void CudaBackend::list_positions(Stream, const PageList&, int, View) {
     not_written("list_positions");
 }
 void CudaBackend::init_page(Stream, const PageList&, int) { not_written("init_page"); }
-void CudaBackend::begin_step(Stream, const PagedBatch&) { not_written("begin_step"); }
-void CudaBackend::decode_attention(Stream, View, int, const PagedBatch&, const RaggedRows&, View) {
-    not_written("decode_attention");
-}
-void CudaBackend::decode_scores(Stream, const PagedBatch&, const RaggedRows&, int, int, float,
-                                const RaggedRows&) {
-    not_written("decode_scores");
-}
-void CudaBackend::decode_means(Stream, const PagedBatch&, const RaggedRows&, float,
-                               const RaggedRows&) {
-    not_written("decode_means");
-}
-void CudaBackend::add_running(Stream, const PagedBatch&, const RaggedRows&) {
-    not_written("add_running");
-}
-void CudaBackend::decode_evict(Stream, const PagedBatch&, const RaggedRows&, int, DecodeOrder) {
-    not_written("decode_evict");
-}
 
 }  // namespace cake

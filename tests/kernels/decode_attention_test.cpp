@@ -34,15 +34,16 @@ struct Attended {
 
 constexpr int kLayers = 3, kLayer = 1;
 
-// with_probs: by sequence.
+// with_probs: by sequence. more_pages: that page tables have room for, and nobody uses.
 Attended attend(Backend& dev, DType activations, const DecodeCase& c,
-                const std::vector<Sequence>& batch, const std::vector<bool>& with_probs) {
+                const std::vector<Sequence>& batch, const std::vector<bool>& with_probs,
+                int more_pages = 0) {
     const PageLayout layout{c.n_kv, c.page_tokens, c.d, c.dtype};
     const int B = int(batch.size());
     int longest = 0;
     for (const Sequence& s : batch)
         longest = std::max(longest, s.length);
-    PagedCache cache(dev, layout, kLayers, B, layout.pages_for(longest));
+    PagedCache cache(dev, layout, kLayers, B, layout.pages_for(longest) + more_pages);
     std::vector<std::int32_t> lengths(std::size_t(kLayers * B), 1);
     std::vector<std::int64_t> sizes(std::size_t(kLayers * B), -1);
     std::vector<float> queries;
@@ -95,8 +96,8 @@ reference::Rows want_probs(const DecodeCase& c, const Sequence& s) {
 class DecodeAttention : public OnEachBackend {
 protected:
     Attended run(const DecodeCase& c, const std::vector<Sequence>& batch,
-                 const std::vector<bool>& with_probs) {
-        return attend(dev(), activations(), c, batch, with_probs);
+                 const std::vector<bool>& with_probs, int more_pages = 0) {
+        return attend(dev(), activations(), c, batch, with_probs, more_pages);
     }
     Sequence sequence(const DecodeCase& c, int length, unsigned seed) {
         return Sequence(c, length, seed, activations());
@@ -108,7 +109,7 @@ TEST_P(DecodeAttention, AgreesWithTheReference) {
     for (const auto& [n_q, n_kv, d, page_tokens] :
          {std::array{9, 3, 64, 16}, std::array{2, 2, 64, 64}, std::array{7, 1, 40, 7},
           std::array{8, 2, 128, 64}, std::array{3, 1, 8, 16}, std::array{6, 3, 24, 1},
-          std::array{16, 1, 256, 64}})
+          std::array{16, 1, 256, 64}, std::array{2, 1, 20, 16}, std::array{2, 1, 512, 16}})
         for (const DType dtype : {DType::F32, DType::BF16}) {
             const DecodeCase c{n_q, n_kv, d, page_tokens, dtype};
             // Lengths around vectors, pages and the pieces that work is cut into.
@@ -171,6 +172,14 @@ TEST_P(DecodeAttention, DoesNotDependOnThePageSize) {
         EXPECT_EQ(other.out, by_16.out);
         EXPECT_EQ(other.probs, by_16.probs);
     }
+}
+
+TEST_P(DecodeAttention, DoesNotDependOnHowManySlotsThereCouldBe) {
+    const DecodeCase c{4, 2, 64, 16, DType::BF16};
+    const std::vector<Sequence> batch{sequence(c, 600, 1)};
+    const Attended tight = run(c, batch, {true}), roomy = run(c, batch, {true}, 150);
+    EXPECT_EQ(roomy.out, tight.out);
+    EXPECT_EQ(roomy.probs, tight.probs);
 }
 
 TEST(DecodeAttentionOnCpu, GivesTheSameBitsOnAnyNumberOfThreads) {

@@ -1,0 +1,31 @@
+// Launchers of decode_attention.cu: a step of decoding, and what its newest tokens attend to.
+#pragma once
+
+#include "kernels/cuda/pages.h"
+
+namespace cake::gpu {
+
+struct DecodeAttentionTask {
+    DType dtype = DType::BF16;  // of q and out: F32 or BF16
+    const void* q = nullptr;    // [batch, n_q, d_head]
+    void* out = nullptr;        // [batch, n_q, d_head]
+    int n_q = 0;
+    // Softmax rows by slot: sequence b's, [n_q, length], from probs + offsets[b]; none where that is negative, or where
+    // offsets, [batch], is null.
+    float* probs = nullptr;
+    const std::int64_t* offsets = nullptr;
+    float* partials = nullptr;  // decode_partial_floats() of them
+};
+
+// lengths += 1, positions += 1.
+void begin_step(Queue queue, const CacheBatch& kv);
+
+// Floats between the two kernels of decode_attention.
+std::int64_t decode_partial_floats(int n_q, const CacheBatch& kv);
+
+// Attention of each sequence's query over the slots that `layer` has in use. The grid follows from the most slots that
+// page tables hold, so a captured launch stays valid while lengths and tables change. d_head is even, and at most 512.
+void decode_attention(Queue queue, const DecodeAttentionTask& task, int layer,
+                      const CacheBatch& kv);
+
+}  // namespace cake::gpu
