@@ -179,7 +179,7 @@ __device__ void add_values(const float* weights, int d, const std::byte* base,
 // Shared: 2 KiB of row addresses, H kSplit weights, H d kWarps sums: 23 KiB for 4 heads of 128.
 // Moves 2 n_kv length d elements of the cache, which is all there is to it: 4 FLOP a byte for 4 query heads and BF16.
 template <typename R, typename T>
-__global__ void __launch_bounds__(kSplit)
+__global__ void __launch_bounds__(kSplit, 2)
     split_kernel(DecodeAttentionTask task, int layer, CacheBatch kv, int most_splits) {
     CAKE_SHARED(std::int64_t, row_at, [kSplit]);
     CAKE_DYNAMIC_SHARED(float, weights);  // [kSplit, H]
@@ -242,7 +242,7 @@ __global__ void __launch_bounds__(kSplit)
 // Grid: (n_q, batch, blocks of kWarp columns). Block: kSplit threads. Shared: a weight for each of the most splits.
 // Moves the d + 2 floats of each split and query head, and twice the probability rows where they are wanted.
 template <typename T>
-__global__ void __launch_bounds__(kSplit)
+__global__ void __launch_bounds__(kSplit, 4)
     combine_kernel(DecodeAttentionTask task, int layer, CacheBatch kv, int most_splits) {
     CAKE_DYNAMIC_SHARED(float, weights);
     CAKE_SHARED(float, columns, [kWarps][kWarp]);
@@ -302,13 +302,15 @@ int most_splits(const CacheBatch& kv) {
     return splits_of(std::int64_t(kv.max_pages) * kv.format.page_tokens);
 }
 
-// Calls run(Reading of this group, and of heads of this size).
+// Calls run(Reading of this group, and of heads of this size). As many heads share what is read as registers have room for; a
+// larger group takes turns at a split, which then is in the cache.
 template <typename Cache, int N, int Lanes, int Pieces, typename Run>
 void with_heads(int group, Run run) {
-    if constexpr (Pieces == 1)
+    if constexpr (N * Lanes * Pieces <= 128)
         if (group > 4)
             return run(Reading<Cache, N, Lanes, Pieces, 8>());
-    run(Reading < Cache, N, Lanes, Pieces, Pieces <= 2 ? 4 : 2 > ());
+    constexpr int H = Pieces == 1 ? 4 : 2;
+    run(Reading<Cache, N, Lanes, Pieces, H>());
 }
 
 template <typename Cache, typename Run>
