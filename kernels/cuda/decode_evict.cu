@@ -152,13 +152,15 @@ __host__ __device__ std::int64_t work_bytes(std::int64_t most_slots) {
     return (most_slots * std::int64_t(sizeof(std::uint64_t) + sizeof(std::int32_t)) + 15) / 16 * 16;
 }
 
-// Grid: KV heads of all layers and sequences. Block: a thread for each two of the most slots, up to 512.
+// Grid: KV heads of all layers and sequences, from first_block on. Block: a thread for each two of the most slots, up to 512.
 // Work space: in shared memory where task.work is null. Where one token leaves, reads m scores and moves up to n entries
 // of the list.
 template <typename Cache, int N>
-__global__ void __launch_bounds__(512) decode_evict_kernel(DecodeEvictTask task, CacheBatch kv) {
+__global__ void __launch_bounds__(512)
+    decode_evict_kernel(DecodeEvictTask task, CacheBatch kv, int first_block) {
     CAKE_DYNAMIC_SHARED(std::uint64_t, shared);
-    const int n_kv = kv.format.n_kv, at = int(blockIdx.x) / n_kv, g = int(blockIdx.x) % n_kv;
+    const int n_kv = kv.format.n_kv, block = first_block + int(blockIdx.x);
+    const int at = block / n_kv, g = block % n_kv;
     const LayerState state = layer_state(kv, at, task.window);
     if (state.candidates == 0)
         return;
@@ -192,6 +194,10 @@ std::int64_t most_slots(const CacheBatch& kv) {
     return std::int64_t(kv.max_pages) * kv.format.page_tokens;
 }
 
+// KV heads of all layers and sequences: all at once, or kMostAtOnce where each takes device memory.
+constexpr int kMostAtOnce = 128;
+int blocks_of(const CacheBatch& kv) { return kv.n_layers * kv.batch * kv.format.n_kv; }
+
 bool fits_shared_memory(const CacheBatch& kv) {
     constexpr std::int64_t most = 48 * 1024 - 512;  // beside what reductions take
     return work_bytes(most_slots(kv)) <= most;
@@ -200,21 +206,23 @@ bool fits_shared_memory(const CacheBatch& kv) {
 }  // namespace
 
 std::size_t decode_evict_bytes(const CacheBatch& kv) {
-    return fits_shared_memory(kv) ? 0
-                                  : std::size_t(kv.n_layers * kv.batch * kv.format.n_kv) *
-                                        std::size_t(work_bytes(most_slots(kv)));
+    if (fits_shared_memory(kv))
+        return 0;
+    return std::size_t(std::min(blocks_of(kv), kMostAtOnce)) *
+           std::size_t(work_bytes(most_slots(kv)));
 }
 
 void decode_evict(Queue queue, const DecodeEvictTask& task, const CacheBatch& kv) {
-    const unsigned layers = unsigned(kv.n_layers * kv.batch);
+    const int all = blocks_of(kv), at_once = task.work ? std::min(all, kMostAtOnce) : all;
     const unsigned warps = unsigned(
         std::clamp<std::int64_t>((most_slots(kv) / 2 + kWarp - 1) / kWarp, 1, 512 / kWarp));
     const std::size_t shared_bytes = task.work ? 0 : std::size_t(work_bytes(most_slots(kv)));
     with_activation_type(kv.format.dtype, [&](auto cache_tag) {
         using Cache = typename decltype(cache_tag)::type;
         const auto run = [&](auto kernel) {
-            launch(queue, kernel, dim3(layers * unsigned(kv.format.n_kv)), dim3(warps * kWarp),
-                   shared_bytes, task, kv);
+            for (int first = 0; first < all; first += at_once)
+                launch(queue, kernel, dim3(unsigned(std::min(at_once, all - first))),
+                       dim3(warps * kWarp), shared_bytes, task, kv, first);
         };
         const std::int64_t row_bytes = kv.format.d_head * std::int64_t(sizeof(Cache));
         if (in_vectors(row_bytes | kv.format.page_bytes | kv.format.v_offset, kv.format.pool))
@@ -223,7 +231,8 @@ void decode_evict(Queue queue, const DecodeEvictTask& task, const CacheBatch& kv
             run(decode_evict_kernel<Cache, 1>);
     });
     constexpr int block = 128;
-    launch(queue, shorten_kernel, dim3(blocks_for(layers, block)), dim3(block), 0, kv, task.window);
+    launch(queue, shorten_kernel, dim3(blocks_for(kv.n_layers * kv.batch, block)), dim3(block), 0,
+           kv, task.window);
 }
 
 }  // namespace cake::gpu

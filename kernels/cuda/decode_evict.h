@@ -14,10 +14,11 @@ struct DecodeEvictTask {
     std::byte* work = nullptr;  // decode_evict_bytes() of them, aligned to 16
 };
 
-// Device memory for tables with many slots; 0 where shared memory is enough.
+// Device memory for tables with many slots, 12 bytes a slot of up to 128 KV heads; 0 where shared memory is enough.
 std::size_t decode_evict_bytes(const CacheBatch& kv);
 
-// For all layers, sequences and KV heads at once; then lengths become budget + window.
+// For all layers, sequences and KV heads at once, or 128 of them where they need device memory; then lengths become
+// budget + window.
 void decode_evict(Queue queue, const DecodeEvictTask& task, const CacheBatch& kv);
 
 }  // namespace cake::gpu

@@ -292,60 +292,75 @@ TEST_P(DecodeEvict, LetsTheLaterOfEqualEntriesGo) {
     }
 }
 
-// More slots than shared memory of a GPU has room to sort, and rows that are no multiple of 16 bytes.
-TEST_P(DecodeEvict, ShortensALongCacheAtOnce) {
+// More slots than shared memory of a GPU has room to sort, in more sequences than get other room at a time; and rows that
+// are no multiple of 16 bytes.
+TEST_P(DecodeEvict, ShortensLongCachesAtOnce) {
     constexpr int kLength = 4500, kBudget = 1500, kWindow = 7, kLeft = kBudget + kWindow;
+    constexpr int kBatch = 130, kCandidates = kLength - kWindow;
+    const std::vector<int> long_ones{0, kBatch - 1};  // others are empty
     for (const DecodeOrder order : {DecodeOrder::Position, DecodeOrder::Official}) {
         const PageLayout layout{.n_kv = 1,
                                 .page_tokens = 64,
-                                .d_head = order == DecodeOrder::Position ? 8 : 6,
+                                .d_head = order == DecodeOrder::Position ? 4 : 6,
                                 .dtype = DType::F32,
                                 .running = true};
-        PagedCache cache(dev(), layout, 1, 1, layout.pages_for(kLength + 1));
-        std::mt19937 random(3);
-        std::vector<std::int32_t> slots(kLength);
-        std::iota(slots.begin(), slots.end(), 0);
-        std::shuffle(slots.begin(), slots.end(), random);
-        const LayerPages pages = cache.pages(0, 0);
-        const auto row_of = [&](float x) {  // what a slot holds tells whose it is
-            return std::vector<float>(std::size_t(layout.d_head), x);
+        PagedCache cache(dev(), layout, 1, kBatch, layout.pages_for(kLength + 1));
+        const auto row_of = [&](int x) {  // what a slot holds tells whose it is
+            return std::vector<float>(std::size_t(layout.d_head), float(x));
         };
-        for (int i = 0; i < cache.capacity(); ++i) {
-            pages.order(0, i) = i < kLength ? slots[std::size_t(i)] : i;
-            if (i >= kLength)
-                continue;
-            const int slot = slots[std::size_t(i)];
-            pages.position(0, slot) = 2 * i;
-            pages.running(0, slot) = float(3 * i);
-            cache.set_slot(0, 0, 0, slot, row_of(float(4 * i)).data(), row_of(float(5 * i)).data());
+        std::mt19937 random(3);
+        std::vector<std::int32_t> lengths(kBatch, 0), budgets(kBatch, -1);
+        std::vector<std::int64_t> sizes(kBatch, -1);
+        for (const int b : long_ones) {
+            lengths[std::size_t(b)] = kLength;
+            budgets[std::size_t(b)] = kBudget;
+            sizes[std::size_t(b)] = kCandidates;
+            std::vector<std::int32_t> slots(kLength);
+            std::iota(slots.begin(), slots.end(), 0);
+            std::shuffle(slots.begin(), slots.end(), random);
+            const LayerPages pages = cache.pages(0, b);
+            for (int i = 0; i < cache.capacity(); ++i) {
+                pages.order(0, i) = i < kLength ? slots[std::size_t(i)] : i;
+                if (i >= kLength)
+                    continue;
+                const int slot = slots[std::size_t(i)];
+                pages.position(0, slot) = 2 * i + b;
+                pages.running(0, slot) = float(3 * i + b);
+                cache.set_slot(0, b, 0, slot, row_of(4 * i + b).data(), row_of(5 * i + b).data());
+            }
         }
         cache.push();
-        cache.set_lengths({kLength});
-        cache.set_budgets({kBudget});
-        std::vector<float> score;
-        for (int i = 0; i < kLength - kWindow; ++i)
-            score.push_back(float(int(random() % 1000)) - 500);  // full of ties
-        Ragged scores(dev(), {kLength - kWindow}, {1, 1}, 1, 0);
-        scores.set(score);
+        cache.set_lengths(lengths);
+        cache.set_budgets(budgets);
+        Ragged scores(dev(), sizes, {1, kBatch}, 1);
+        std::vector<float> values = scores.values();
+        for (float& x : values)
+            x = float(int(random() % 1000)) - 500;  // full of ties
+        scores.set(values);
         dev().decode_evict(stream, cache.batch(), scores.rows(), kWindow, order);
         cache.pull();
 
-        ASSERT_THAT(cache.lengths(), ElementsAre(kLeft));
-        const auto left =
-            reference::decode_evict(score, kBudget, kWindow, order == DecodeOrder::Position);
-        const auto listed = cache.order(0, 0, 0);
-        for (int i = 0; i < kLeft; ++i) {
-            const int slot = listed[std::size_t(i)], entry = left[std::size_t(i)];
-            ASSERT_EQ(pages.position(0, slot), 2 * entry) << "entry " << i;
-            ASSERT_EQ(pages.running(0, slot), float(3 * entry));
-            ASSERT_EQ(cache.key(0, 0, 0, slot), row_of(float(4 * entry)));
-            ASSERT_EQ(cache.value(0, 0, 0, slot), row_of(float(5 * entry)));
+        for (const int b : long_ones) {
+            lengths[std::size_t(b)] = kLeft;
+            const auto left =
+                reference::decode_evict(scores.block(std::size_t(b), kCandidates), kBudget, kWindow,
+                                        order == DecodeOrder::Position);
+            const LayerPages pages = cache.pages(0, b);
+            const auto listed = cache.order(0, b, 0);
+            for (int i = 0; i < kLeft; ++i) {
+                const int slot = listed[std::size_t(i)], entry = left[std::size_t(i)];
+                ASSERT_EQ(pages.position(0, slot), 2 * entry + b) << "entry " << i;
+                ASSERT_EQ(pages.running(0, slot), float(3 * entry + b));
+                ASSERT_EQ(cache.key(0, b, 0, slot), row_of(4 * entry + b));
+                ASSERT_EQ(cache.value(0, b, 0, slot), row_of(5 * entry + b));
+            }
+            const std::set<std::int32_t> first(listed.begin(), listed.begin() + kLeft + 1);
+            EXPECT_EQ(first.size(), std::size_t(kLeft) + 1) << "a slot that is listed twice";
+            EXPECT_EQ(*first.rbegin(), kLeft) << "the first slots hold it but for one hole";
+            for (int i = kLeft + 1; i < cache.capacity(); ++i)
+                ASSERT_EQ(listed[std::size_t(i)], i);
         }
-        const std::set<std::int32_t> first(listed.begin(), listed.begin() + kLeft + 1);
-        EXPECT_EQ(first.size(), std::size_t(kLeft) + 1) << "a slot that is listed twice";
-        EXPECT_EQ(*first.rbegin(), kLeft) << "the first slots hold it but for one hole";
-        for (int i = kLeft + 1; i < cache.capacity(); ++i)
-            ASSERT_EQ(listed[std::size_t(i)], i);
+        EXPECT_EQ(cache.lengths(), lengths);
     }
 }
 
