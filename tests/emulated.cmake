@@ -3,6 +3,8 @@
 
 # Test files of tests/kernels whose kernels are all written.
 set(emulated_kernel_tests
+  attention
+  columns
   linear
   memory
   norm

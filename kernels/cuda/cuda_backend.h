@@ -46,11 +46,15 @@ public:
     void rope_append(Stream s, View qkv, View inv_freq, float scale, int layer,
                      const PagedBatch& kv, View q) override;
 
-    // Kernels to come, cuda_not_written.cpp.
+    // cuda_attention.cpp
     void attention(Stream s, View q, View k, View v, std::int64_t first, View out) override;
+
+    // cuda_columns.cpp
+    void column_sums(Stream s, View q, View k, std::int64_t first, View sums) override;
+
+    // Kernels to come, cuda_not_written.cpp.
     void window_moments(Stream s, View q, View k, std::int64_t n_tokens, DType round_to, View mean,
                         View variance, View sums) override;
-    void column_sums(Stream s, View q, View k, std::int64_t first, View sums) override;
     void column_scores(Stream s, View mean, View variance, ColumnScore score, float gamma, int pool,
                        View out) override;
     void group_mean(Stream s, View x, float divisor, View out) override;
@@ -85,6 +89,7 @@ private:
     std::array<gpu::OwnedEvent, kEvents> events_;
     int next_event_ = 0;
     gpu::Gemm gemm_;
+    Buffer row_sums_;  // of column_sums, which runs in one stream at a time
 };
 
 std::unique_ptr<Backend> make_cuda_backend(int device, DType activations);

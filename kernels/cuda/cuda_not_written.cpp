@@ -10,14 +10,8 @@ namespace {
 
 }  // namespace
 
-void CudaBackend::attention(Stream, View, View, View, std::int64_t, View) {
-    not_written("attention");
-}
 void CudaBackend::window_moments(Stream, View, View, std::int64_t, DType, View, View, View) {
     not_written("window_moments");
-}
-void CudaBackend::column_sums(Stream, View, View, std::int64_t, View) {
-    not_written("column_sums");
 }
 void CudaBackend::column_scores(Stream, View, View, ColumnScore, float, int, View) {
     not_written("column_scores");

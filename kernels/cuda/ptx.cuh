@@ -67,6 +67,12 @@ __device__ __forceinline__ std::uint16_t bf16_bits(float x) {
     asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(bits) : "f"(x));
     return bits;
 }
+// Two of them in a register, as fragments of mma_m16n8k16 hold a pair of columns.
+__device__ __forceinline__ std::uint32_t bf16_pair(float first, float second) {
+    std::uint32_t bits;
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(bits) : "f"(second), "f"(first));
+    return bits;
+}
 __device__ __forceinline__ std::uint16_t f16_bits(float x) {
     std::uint16_t bits;
     asm("cvt.rn.f16.f32 %0, %1;" : "=h"(bits) : "f"(x));
@@ -76,6 +82,13 @@ __device__ __forceinline__ float float_of_f16_bits(std::uint16_t bits) {
     float x;
     asm("cvt.f32.f16 %0, %1;" : "=f"(x) : "h"(bits));
     return x;
+}
+
+// 2^x to a relative error of 2^-22, in one instruction; 0 where that is below 2^-126.
+__device__ __forceinline__ float exp2_approximate(float x) {
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
 }
 
 }  // namespace cake::gpu

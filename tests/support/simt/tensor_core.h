@@ -77,7 +77,14 @@ inline void ldmatrix_x4_transposed(std::uint32_t (&out)[4], const void* row, CAK
 }
 
 inline std::uint16_t bf16_bits(float x) { return to_bf16(x).bits; }
+inline std::uint32_t bf16_pair(float first, float second) {
+    return bf16_bits(first) | std::uint32_t(bf16_bits(second)) << 16;
+}
 inline std::uint16_t f16_bits(float x) { return to_f16(x).bits; }
 inline float float_of_f16_bits(std::uint16_t bits) { return to_float(f16{bits}); }
+inline float exp2_approximate(float x) {
+    const float y = std::exp2(x);
+    return y < 0x1p-126f ? 0.0f : y;
+}
 
 }  // namespace cake::gpu
