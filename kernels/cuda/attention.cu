@@ -5,6 +5,7 @@
 #include <type_traits>
 
 #include "kernels/cuda/kernel.h"
+#include "kernels/cuda/score_scale.cuh"
 #include "kernels/cuda/tile.cuh"
 #include "kernels/cuda/vec.cuh"
 
@@ -103,7 +104,7 @@ __global__ void __launch_bounds__(kThreads, 2) attention_kernel(AttentionTask ta
     const auto* k = static_cast<const bf16*>(task.k) + of_head;
     const auto* v = static_cast<const bf16*>(task.v) + of_head;
     const int warp_begin = begin + warp * M * 16, position = task.first + warp_begin;
-    const float scale = 1.44269504f / sqrtf(float(d));  // log2(e): weights are powers of two
+    const float scale = score_scale(d);
 
     const auto load_keys = [&](bf16* stage, int key) {
         load_tile<D, kKeys, kThreads>(stage, k + std::int64_t(key) * d, d, n_keys - key, d);

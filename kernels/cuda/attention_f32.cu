@@ -3,6 +3,7 @@
 
 #include "kernels/cuda/attention.h"
 #include "kernels/cuda/kernel.h"
+#include "kernels/cuda/score_scale.cuh"
 #include "kernels/cuda/score_tile.cuh"
 
 namespace cake::gpu {
@@ -12,7 +13,7 @@ namespace {
 // Grid: (query heads, tiles of queries, the last first). Block: 256 threads, eight to a row. Shared: three tiles of 32 rows
 // of d_head + 1 floats and the weights, 54 KiB for 128. FLOPs: 4 n_q d_head a visible pair of query and key.
 template <typename T, typename Cache, int D>
-__global__ void __launch_bounds__(kScoreThreads) attention_f32_kernel(AttentionTask task) {
+__global__ void __launch_bounds__(kScoreThreads, 2) attention_f32_kernel(AttentionTask task) {
     constexpr int weight_stride = kScoreSide + 1;
     const int d = task.d_head, tile = kScoreSide * score_stride(d);
     CAKE_DYNAMIC_SHARED(float, queries);
@@ -24,7 +25,7 @@ __global__ void __launch_bounds__(kScoreThreads) attention_f32_kernel(AttentionT
     const int end = min(begin + kScoreSide, task.n), n_keys = task.first + end;
     const int stride = task.n_q * d;
     const std::int64_t of_head = head / task.group * task.capacity * d;
-    const float scale = 1.44269504f / sqrtf(float(d));  // log2(e): weights are powers of two
+    const float scale = score_scale(d);
 
     load_score_tile(queries,
                     static_cast<const T*>(task.q) + std::int64_t(begin) * stride + head * d, stride,

@@ -5,6 +5,7 @@
 #include <type_traits>
 
 #include "kernels/cuda/kernel.h"
+#include "kernels/cuda/score_scale.cuh"
 #include "kernels/cuda/tile.cuh"
 #include "kernels/cuda/vec.cuh"
 
@@ -15,8 +16,6 @@ namespace {
 // zero, so that how a prompt is cut into chunks does not change a bit.
 
 constexpr int kWarps = 4, kThreads = kWarps * kWarp;
-
-constexpr float kLog2E = 1.44269504f;  // weights are powers of two
 
 // ---- the first pass: of each row the largest score, and the sum --------------------------------------------------------
 constexpr int kRowTiles = 2;  // of 16 rows, of a warp
@@ -39,7 +38,7 @@ __global__ void __launch_bounds__(kThreads, 2) row_sums_kernel(ColumnsTask task)
     const int warp_row = int(threadIdx.x) / kWarp * M * 16;
     const int warp_begin = begin + warp_row, position = task.first + warp_begin;
     const auto* k = static_cast<const bf16*>(task.k) + head / task.group * task.capacity * d;
-    const float scale = kLog2E / sqrtf(float(d));
+    const float scale = score_scale(d);
 
     load_tile<D, kRows, kThreads>(
         queries, static_cast<const bf16*>(task.q) + std::int64_t(begin) * stride + head * d, stride,
@@ -141,7 +140,7 @@ __global__ void __launch_bounds__(kThreads, 2) column_sums_kernel(ColumnsTask ta
     const auto* q = static_cast<const bf16*>(task.q) + head * d;
     const float* top = task.top + std::int64_t(head) * task.n;
     const float* inverse = task.inverse + std::int64_t(head) * task.n;
-    const float scale = kLog2E / sqrtf(float(d));
+    const float scale = score_scale(d);
 
     const int hidden = max(begin - task.first, 0);  // rows before all keys of the block
     int row = hidden / kColumnRows * kColumnRows;
@@ -211,7 +210,7 @@ void column_sums(Queue queue, const ColumnsTask& task) {
         constexpr int D = decltype(width)::value;
         launch(queue, row_sums_kernel<D>, dim3(unsigned(task.n_q), blocks_for(task.n, kRows)),
                dim3(kThreads), tile_bytes<D>(kRows + 2 * kRowKeys), task);
-        if (task.n > 0)  // else there may still be keys
+        if (task.n > 0)  // there are keys without queries too
             launch(queue, column_sums_kernel<D>,
                    dim3(unsigned(task.n_q), blocks_for(task.first + task.n, kColumnKeys)),
                    dim3(kThreads), column_bytes<D>(), task);

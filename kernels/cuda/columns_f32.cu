@@ -3,12 +3,11 @@
 
 #include "kernels/cuda/columns.h"
 #include "kernels/cuda/kernel.h"
+#include "kernels/cuda/score_scale.cuh"
 #include "kernels/cuda/score_tile.cuh"
 
 namespace cake::gpu {
 namespace {
-
-constexpr float kLog2E = 1.44269504f;  // weights are powers of two
 
 // As row_sums_kernel (columns.cu), in F32: 32 rows of a head, keys in tiles of 32.
 // Grid: (query heads, tiles of rows, the last first). Block: 256 threads, eight to a row. Shared: two tiles of 32 rows of
@@ -24,7 +23,7 @@ __global__ void __launch_bounds__(kScoreThreads) row_sums_f32_kernel(ColumnsTask
     const int end = min(begin + kScoreSide, task.n), n_keys = task.first + end;
     const int stride = task.n_q * d;
     const auto* k = static_cast<const Cache*>(task.k) + head / task.group * task.capacity * d;
-    const float scale = kLog2E / sqrtf(float(d));
+    const float scale = score_scale(d);
 
     load_score_tile(queries,
                     static_cast<const T*>(task.q) + std::int64_t(begin) * stride + head * d, stride,
@@ -70,7 +69,7 @@ __global__ void __launch_bounds__(kScoreThreads) column_sums_f32_kernel(ColumnsT
     const int begin = int(blockIdx.y) * kScoreSide, n_keys = task.first + task.n;
     const int column = begin + int(threadIdx.x);
     const bool adds = threadIdx.x < kScoreSide && column < n_keys;
-    const float scale = kLog2E / sqrtf(float(d));
+    const float scale = score_scale(d);
 
     load_score_tile(
         keys, static_cast<const Cache*>(task.k) + (head / task.group * task.capacity + begin) * d,
@@ -113,7 +112,7 @@ void column_sums_f32(Queue queue, const ColumnsTask& task) {
             launch(queue, row_sums_f32_kernel<T, Cache>,
                    dim3(unsigned(task.n_q), blocks_for(task.n, kScoreSide)), dim3(kScoreThreads),
                    tiles, task);
-            if (task.n > 0)  // else there may still be keys
+            if (task.n > 0)  // there are keys without queries too
                 launch(queue, column_sums_f32_kernel<T, Cache>,
                        dim3(unsigned(task.n_q), blocks_for(task.first + task.n, kScoreSide)),
                        dim3(kScoreThreads), tiles + kScoreSide * (kScoreSide + 1) * 4, task);
