@@ -145,13 +145,11 @@ __global__ void __launch_bounds__(kThreads, 2) attention_kernel(AttentionTask ta
         for (int r = 0; r < 2; ++r) {
             const float inverse = 1.0f / row_sum(softmax.sum[m][r]);
             const int row = warp_begin + m * 16 + r * 8 + lane / 4;
-            if (row >= end)
-                continue;
             bf16* out =
                 static_cast<bf16*>(task.out) + std::int64_t(row) * stride + head * d + lane % 4 * 2;
 #pragma unroll
             for (int c = 0; c < D / 8; ++c)
-                if (c * 8 < d)
+                if (row < end && c * 8 < d)
                     *reinterpret_cast<std::uint32_t*>(out + c * 8) = bf16_pair(
                         softmax.out[m][c][2 * r] * inverse, softmax.out[m][c][2 * r + 1] * inverse);
         }

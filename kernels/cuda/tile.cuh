@@ -33,7 +33,7 @@ __device__ __forceinline__ void load_tile(bf16* tile, const bf16* __restrict__ f
     constexpr int lanes = kRowThreads<D>, at_once = Threads / lanes;
     static_assert(Rows % at_once == 0 || at_once % Rows == 0);
     const int column = int(threadIdx.x) % lanes * 8, first = int(threadIdx.x) / lanes;
-    if (column >= D || first >= Rows)
+    if (column >= D || first >= Rows)  // no barrier in here
         return;
     const bf16* source = column < d ? from + std::int64_t(first) * stride + column : from;
     const std::int64_t step = column < d ? std::int64_t(at_once) * stride : 0;
