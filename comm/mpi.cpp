@@ -7,6 +7,7 @@
 #include <spdlog/spdlog.h>
 
 #include "base/log.h"
+#include "comm/gather_parts.h"
 #include "comm/mpi_check.h"
 #include "comm/rank_order_sum.h"
 
@@ -157,16 +158,8 @@ void MpiCommunicator::sum(std::span<double> values) {
 
 void MpiCommunicator::all_gather(Stream, View part, std::span<const std::int64_t> elements,
                                  View out) {
-    CAKE_CHECK(int(elements.size()) == size_, "{} parts of {} ranks", elements.size(), size_);
-    const std::int64_t total = std::accumulate(elements.begin(), elements.end(), std::int64_t(0));
-    if (total == 0)
+    if (check_gather(*this, part, elements, out).total == 0)
         return;
-    CAKE_CHECK(out.elements() == total, "all_gather of {} elements into {}", total,
-               out.shape().str());
-    if (elements[rank_] > 0)
-        CAKE_CHECK(part.dtype() == out.dtype() && part.elements() == elements[rank_],
-                   "rank {} gives {} of {} where {} of {} are due", rank_, part.shape().str(),
-                   cake::name(part.dtype()), elements[rank_], cake::name(out.dtype()));
     std::vector<std::int64_t> bytes;
     for (std::int64_t n : elements)
         bytes.push_back(std::int64_t(bytes_of(out.dtype(), n)));

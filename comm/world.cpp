@@ -83,6 +83,7 @@ World::World(int& argc, char**& argv)
         if (is_a_lost_slurm_task(1))
             throw lost_slurm_task();
         comm_ = make_self_communicator();
+        local_comm_ = make_self_communicator();
         return;
     }
     // Each communicator is used from one thread, but two of them may be used from two.
@@ -103,9 +104,7 @@ World::World(int& argc, char**& argv)
 
     MPI_Comm here = MPI_COMM_NULL;  // the ranks that share this host's memory
     MPI_CHECK(MPI_Comm_split_type(all, MPI_COMM_TYPE_SHARED, comm_->rank(), MPI_INFO_NULL, &here));
-    const MpiCommunicator neighbours(here);
-    local_rank_ = neighbours.rank();
-    local_size_ = neighbours.size();
+    local_comm_ = std::make_unique<MpiCommunicator>(here);
 }
 
 World::~World() {
@@ -116,6 +115,7 @@ World::~World() {
         spdlog::error("an error on this rank ends all ranks");
         abort(int(ExitCode::Failed));
     }
+    local_comm_.reset();
     comm_.reset();
     if (MPI_Finalize() != MPI_SUCCESS)
         spdlog::error("MPI_Finalize failed");

@@ -22,8 +22,9 @@ public:
     int rank() const { return comm_->rank(); }
     int size() const { return comm_->size(); }
     const std::string& host() const { return host_; }
-    int local_rank() const { return local_rank_; }  // among the ranks of this host
-    int local_size() const { return local_size_; }
+    Communicator& local_comm() { return *local_comm_; }  // the ranks of this host
+    int local_rank() const { return local_comm_->rank(); }
+    int local_size() const { return local_comm_->size(); }
 
     // Start-up that every rank does: runs `step`, which makes no collective call itself, on all; then all learn whether
     // all succeeded. Where one or more
@@ -40,9 +41,8 @@ public:
 
 private:
     std::unique_ptr<Communicator> comm_;
+    std::unique_ptr<Communicator> local_comm_;
     std::string host_;
-    int local_rank_ = 0;
-    int local_size_ = 1;
     int exceptions_ = 0;  // in flight when this was made
     bool mpi_ = false;
     bool failed_together_ = false;

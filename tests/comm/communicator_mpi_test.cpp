@@ -9,7 +9,9 @@
 #include "comm/mailbox.h"
 #include "comm/mpi.h"
 #include "comm/mpi_check.h"
+#include "comm/staged.h"
 #include "mpi_main.h"
+#include "support/fake_device.h"
 
 namespace cake {
 namespace {
@@ -34,6 +36,20 @@ TEST_P(CutMessages, Keep) {
 INSTANTIATE_TEST_SUITE_P(Contract, CutMessages, testing::ValuesIn(kCommunicatorCases),
                          [](const auto& info) { return info.param.name; });
 
+// Data on a device that MPI cannot read.
+class StagedMpiCommunicator : public testing::TestWithParam<NamedCase> {};
+
+TEST_P(StagedMpiCommunicator, Keeps) {
+    FakeDevice device;
+    const auto comm = on_device(
+        make_staged_communicator(test_world().comm().split(0), device.copies()),
+        [&](std::size_t bytes) { return device.allocate(bytes); }, device.copies());
+    GetParam().run(*comm);
+}
+
+INSTANTIATE_TEST_SUITE_P(Contract, StagedMpiCommunicator, testing::ValuesIn(kCommunicatorCases),
+                         [](const auto& info) { return info.param.name; });
+
 TEST(MpiCheck, ReportsCallPlaceRankAndHost) {
     EXPECT_NO_THROW(detail::mpi_check(MPI_SUCCESS, "MPI_Bcast(x)", "comm/mpi.cpp", 12));
     try {
@@ -53,6 +69,10 @@ TEST(World, KnowsTheRanksOfThisHost) {
     EXPECT_EQ(world.host(), host_name());
     EXPECT_EQ(world.local_rank(), std::atoi(std::getenv("OMPI_COMM_WORLD_LOCAL_RANK")));
     EXPECT_EQ(world.local_size(), std::atoi(std::getenv("OMPI_COMM_WORLD_LOCAL_SIZE")));
+
+    const auto ranks = world.local_comm().gather_strings(std::to_string(world.rank()));
+    EXPECT_EQ(int(ranks.size()), world.local_size());
+    EXPECT_EQ(ranks[std::size_t(world.local_rank())], std::to_string(world.rank()));
 }
 
 // What agree() threw here: its text and its code.
