@@ -1,17 +1,45 @@
 // Ranks as GPUs, over NCCL.
+//
+// A sum's order is NCCL's, and of BF16 it may round at every step; all ranks get the same values. Calls that take a
+// Stream are in the stream when they return, so they can be captured in a graph (capture relaxed or thread-local: NCCL
+// launches from a thread of its own); such graphs end before the communicator. One rank alone does not start NCCL.
 #pragma once
 
+#include <chrono>
 #include <functional>
 #include <memory>
+#include <string>
 
 #include "comm/communicator.h"
 
 namespace cake {
 
-// Sums, gathers and broadcasts of Views go through NCCL, in the given stream of GPU `device`; host values go through
-// `host`, which joins the same ranks and must outlive it. `cuda_stream` gives a Stream's cudaStream_t.
-// Collective. Throws NotCompiled where the program was built without NCCL.
-std::unique_ptr<Communicator> make_nccl_communicator(Communicator& host, int device,
-                                                     std::function<void*(Stream)> cuda_stream);
+// This rank's GPU, as NCCL needs it.
+struct NcclDevice {
+    int index = 0;                             // as cudaSetDevice() counts
+    std::function<void*(Stream)> cuda_stream;  // a Stream's cudaStream_t
+    std::chrono::milliseconds start_within = std::chrono::minutes(2);
+};
+
+// Joins the ranks of `host`, through which host values go. Collective. Usage error, on all ranks alike, where two ranks
+// have the same GPU and NCCL would refuse. Throws where the ranks have not found each other in time, and NotCompiled
+// where the program was built without NCCL.
+std::unique_ptr<Communicator> make_nccl_communicator(std::unique_ptr<Communicator> host,
+                                                     NcclDevice device);
+
+// The next two are about NCCL alone, so they are no part of Communicator: of another communicator, and of a build
+// without NCCL, they do nothing.
+
+// Throws what has gone wrong in collectives under way, once they are given up. An error of the network leaves them
+// waiting for ever, so whoever waits for a stream calls this now and then. Every collective looks first, too.
+void check_nccl(Communicator& comm);
+
+// Device memory that NCCL reaches on all ranks at once, for the sums of a block: a small one in it takes a fraction of
+// the time. Empty where NCCL (before 2.27) or the machine has none to give: any memory will do then. Collective, with the
+// same size on all ranks. It goes with the communicator, whatever becomes of the Buffer.
+Buffer nccl_symmetric_memory(Communicator& comm, std::size_t bytes);
+
+// The library in use, "2.28.9"; empty in a build without NCCL.
+std::string nccl_version();
 
 }  // namespace cake

@@ -1,11 +1,16 @@
-// What this build leaves out throws when it is asked for.
+// A build without NCCL.
 #include "comm/nccl.h"
 
 namespace cake {
 
-std::unique_ptr<Communicator> make_nccl_communicator(Communicator&, int,
-                                                     std::function<void*(Stream)>) {
-    throw NotCompiled("nccl");
+std::unique_ptr<Communicator> make_nccl_communicator(std::unique_ptr<Communicator>, NcclDevice) {
+    throw NotCompiled("NCCL");
 }
+
+void check_nccl(Communicator&) {}
+
+Buffer nccl_symmetric_memory(Communicator&, std::size_t) { return {}; }
+
+std::string nccl_version() { return {}; }
 
 }  // namespace cake

@@ -42,7 +42,7 @@ target_include_directories(cake_simt PUBLIC support)
 
 # The program.
 add_executable(cake_emulated ${PROJECT_SOURCE_DIR}/src/main.cpp)
-target_link_libraries(cake_emulated PRIVATE cake_cli cake_simt)
+target_link_libraries(cake_emulated PRIVATE cake_cli cake_simt cake_no_nccl)
 
 # The kernel tests.
 set(test_sources backends/emulated.cpp)

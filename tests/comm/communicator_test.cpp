@@ -38,8 +38,11 @@ INSTANTIATE_TEST_SUITE_P(Contract, ThreadCommunicator,
                          });
 
 TEST(NcclCommunicator, SaysThatItIsNotPartOfThisBuild) {
-    const auto host = make_self_communicator();
-    EXPECT_THROW(make_nccl_communicator(*host, 0, {}), NotCompiled);
+    EXPECT_EQ(nccl_version(), "");
+    EXPECT_THROW(make_nccl_communicator(make_self_communicator(), {}), NotCompiled);
+    const auto other = make_self_communicator();
+    EXPECT_NO_THROW(check_nccl(*other));
+    EXPECT_EQ(nccl_symmetric_memory(*other, 64).data(), nullptr);
 }
 
 }  // namespace

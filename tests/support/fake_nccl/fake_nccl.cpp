@@ -1,0 +1,309 @@
+#include "support/fake_nccl/fake_nccl.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+#include <deque>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <span>
+
+#include <cuda_runtime.h>
+#include <nccl.h>
+
+#include "comm/rank_order_sum.h"
+
+namespace {
+
+using namespace cake;
+
+// One rank's part in something that all ranks do together.
+struct Operation {
+    std::string name;
+    const void* from = nullptr;
+    void* to = nullptr;
+    std::size_t count = 0;
+    ncclDataType_t type = ncclUint8;
+    int root = 0;
+    ncclWindow_t* window = nullptr;
+    ncclComm_t comm = nullptr;
+};
+using Group = std::vector<Operation>;  // between ncclGroupStart and ncclGroupEnd, or alone
+
+// Ranks that started with the same unique id.
+struct Ranks {
+    explicit Ranks(int size) : posted(std::size_t(size)) {}
+    std::vector<std::deque<Group>> posted;  // by rank: not run yet
+    int joined = 0;
+    bool differ = false;  // their calls did: NCCL would hang, or send nonsense
+};
+
+std::mutex mutex;  // of all below
+FakeNccl fake;
+std::map<int, std::weak_ptr<Ranks>> all_ranks;  // by unique id
+
+thread_local int device = 0;
+thread_local int group_depth = 0;
+thread_local Group group;
+thread_local ncclComm_t group_comm = nullptr;
+
+}  // namespace
+
+struct ncclComm {
+    std::shared_ptr<Ranks> ranks;
+    int rank = 0;
+    bool finalized = false;
+    int windows = 0;
+
+    std::size_t size() const { return ranks->posted.size(); }
+    ncclResult_t state() const {
+        if (fake.network_fails)
+            return ncclRemoteError;
+        if (ranks->differ)
+            return ncclInvalidUsage;
+        const bool started = fake.starts && ranks->joined == int(size());
+        return started && ranks->posted[std::size_t(rank)].empty() ? ncclSuccess : ncclInProgress;
+    }
+};
+
+namespace {
+
+template <typename T>
+void add(std::span<const Operation* const> ops) {
+    std::vector<const T*> parts;
+    for (const Operation* op : ops)
+        parts.push_back(static_cast<const T*>(op->from));
+    std::vector<T> sum(ops[0]->count);
+    add_in_rank_order<T>(parts, std::int64_t(sum.size()), sum.data());
+    for (const Operation* op : ops)
+        std::memcpy(op->to, sum.data(), sum.size() * sizeof(T));
+}
+
+// `ops`: the same operation by rank.
+void run(std::span<const Operation* const> ops) {
+    const Operation& first = *ops[0];
+    fake.calls.push_back(first.name);
+    if (first.name == "AllReduce" && first.type == ncclFloat32)
+        return add<float>(ops);
+    if (first.name == "AllReduce")
+        return add<bf16>(ops);
+    if (first.name == "WindowRegister") {
+        for (const Operation* op : ops)
+            if (fake.has_symmetric_memory) {
+                *op->window = reinterpret_cast<ncclWindow_t>(op->to);
+                ++fake.windows;
+                ++op->comm->windows;
+            }
+        return;
+    }
+    std::vector<std::byte> all;  // AllGather of bytes; Broadcast: the root's
+    for (std::size_t r = 0; r < ops.size(); ++r) {
+        const auto* bytes = static_cast<const std::byte*>(ops[r]->from);
+        if (first.name == "AllGather" || int(r) == first.root)
+            all.insert(all.end(), bytes, bytes + ops[r]->count);
+    }
+    for (const Operation* op : ops)
+        std::memcpy(op->to, all.data(), all.size());
+}
+
+bool are_alike(const Operation& a, const Operation& b) {
+    return a.name == b.name && a.count == b.count && a.type == b.type && a.root == b.root;
+}
+
+// Runs what all ranks have posted.
+void run_ready(Ranks& ranks) {
+    while (std::none_of(ranks.posted.begin(), ranks.posted.end(),
+                        [](const auto& queue) { return queue.empty(); })) {
+        const std::size_t n = ranks.posted[0].front().size();
+        for (std::size_t i = 0; i < n; ++i) {
+            std::vector<const Operation*> ops;
+            for (const auto& queue : ranks.posted) {
+                const Group& theirs = queue.front();
+                ranks.differ =
+                    theirs.size() != n || !are_alike(theirs[i], ranks.posted[0].front()[i]);
+                if (ranks.differ)
+                    return;
+                ops.push_back(&theirs[i]);
+            }
+            run(ops);
+        }
+        for (auto& queue : ranks.posted)
+            queue.pop_front();
+    }
+}
+
+ncclResult_t post(ncclComm_t comm, Group operations) {
+    const std::lock_guard lock(mutex);
+    if (comm->state() == ncclInProgress)
+        return ncclInvalidArgument;  // used before the last call was over
+    if (comm->state() != ncclSuccess)
+        return comm->state();
+    comm->ranks->posted[std::size_t(comm->rank)].push_back(std::move(operations));
+    run_ready(*comm->ranks);
+    return ncclInProgress;
+}
+
+ncclResult_t enqueue(ncclComm_t comm, Operation operation) {
+    if (group_depth == 0)
+        return post(comm, {std::move(operation)});
+    group_comm = comm;
+    group.push_back(std::move(operation));
+    return ncclSuccess;
+}
+
+}  // namespace
+
+FakeNccl cake::fake_nccl() {
+    const std::lock_guard lock(mutex);
+    return fake;
+}
+
+void cake::change_fake_nccl(const std::function<void(FakeNccl&)>& change) {
+    const std::lock_guard lock(mutex);
+    change(fake);
+}
+
+// ---- NCCL ----------------------------------------------------------------------------------------------------------------
+
+ncclResult_t ncclGetVersion(int* version) {
+    const std::lock_guard lock(mutex);
+    *version = fake.version;
+    return ncclSuccess;
+}
+
+ncclResult_t ncclGetUniqueId(ncclUniqueId* id) {
+    const std::lock_guard lock(mutex);
+    const int number = ++fake.unique_ids;
+    std::memcpy(id, &number, sizeof(number));
+    return ncclSuccess;
+}
+
+ncclResult_t ncclCommInitRankConfig(ncclComm_t* comm, int size, ncclUniqueId id, int rank,
+                                    ncclConfig_t* config) {
+    const std::lock_guard lock(mutex);
+    if (config->blocking != 0)
+        return ncclInvalidUsage;
+    int number = 0;
+    std::memcpy(&number, &id, sizeof(number));
+    std::shared_ptr<Ranks> ranks = all_ranks[number].lock();
+    if (!ranks)
+        all_ranks[number] = ranks = std::make_shared<Ranks>(size);
+    ++ranks->joined;
+    ++fake.communicators;
+    *comm = new ncclComm{ranks, rank};
+    return ncclInProgress;
+}
+
+ncclResult_t ncclCommGetAsyncError(ncclComm_t comm, ncclResult_t* state) {
+    const std::lock_guard lock(mutex);
+    *state = comm->state();
+    return ncclSuccess;
+}
+
+ncclResult_t ncclCommFinalize(ncclComm_t comm) {
+    const std::lock_guard lock(mutex);
+    comm->finalized = true;
+    return ncclSuccess;
+}
+
+ncclResult_t ncclCommDestroy(ncclComm_t comm) {
+    const std::lock_guard lock(mutex);
+    const bool finalized = comm->finalized;
+    --fake.communicators;
+    delete comm;
+    return finalized ? ncclSuccess : ncclInvalidUsage;
+}
+
+ncclResult_t ncclCommAbort(ncclComm_t comm) {
+    const std::lock_guard lock(mutex);
+    ++fake.aborted;
+    --fake.communicators;
+    fake.windows -= comm->windows;
+    delete comm;
+    return ncclSuccess;
+}
+
+const char* ncclGetErrorString(ncclResult_t result) {
+    return result == ncclRemoteError ? "remote error" : "some error";
+}
+const char* ncclGetLastError(ncclComm_t) { return "last words"; }
+
+ncclResult_t ncclGroupStart() {
+    ++group_depth;
+    return ncclSuccess;
+}
+
+ncclResult_t ncclGroupEnd() {
+    if (--group_depth > 0 || group.empty())
+        return ncclSuccess;
+    return post(group_comm, std::exchange(group, {}));
+}
+
+ncclResult_t ncclAllReduce(const void* from, void* to, std::size_t count, ncclDataType_t type,
+                           ncclRedOp_t, ncclComm_t comm, cudaStream_t) {
+    return enqueue(comm,
+                   {.name = "AllReduce", .from = from, .to = to, .count = count, .type = type});
+}
+
+ncclResult_t ncclAllGather(const void* from, void* to, std::size_t count, ncclDataType_t type,
+                           ncclComm_t comm, cudaStream_t) {
+    return enqueue(comm,
+                   {.name = "AllGather", .from = from, .to = to, .count = count, .type = type});
+}
+
+ncclResult_t ncclBroadcast(const void* from, void* to, std::size_t count, ncclDataType_t type,
+                           int root, ncclComm_t comm, cudaStream_t) {
+    return enqueue(
+        comm,
+        {.name = "Broadcast", .from = from, .to = to, .count = count, .type = type, .root = root});
+}
+
+ncclResult_t ncclMemAlloc(void** memory, std::size_t bytes) {
+    const std::lock_guard lock(mutex);
+    ++fake.allocations;
+    *memory = std::malloc(bytes);
+    return ncclSuccess;
+}
+
+ncclResult_t ncclMemFree(void* memory) {
+    const std::lock_guard lock(mutex);
+    --fake.allocations;
+    std::free(memory);
+    return ncclSuccess;
+}
+
+ncclResult_t ncclCommWindowRegister(ncclComm_t comm, void* memory, std::size_t bytes,
+                                    ncclWindow_t* window, int) {
+    return enqueue(
+        comm,
+        {.name = "WindowRegister", .to = memory, .count = bytes, .window = window, .comm = comm});
+}
+
+ncclResult_t ncclCommWindowDeregister(ncclComm_t comm, ncclWindow_t) {
+    const std::lock_guard lock(mutex);
+    --fake.windows;
+    --comm->windows;
+    return ncclSuccess;
+}
+
+// ---- CUDA ----------------------------------------------------------------------------------------------------------------
+
+cudaError_t cudaSetDevice(int index) {
+    device = index;
+    return cudaSuccess;
+}
+
+cudaError_t cudaDeviceGetPCIBusId(char* text, int length, int index) {
+    const std::lock_guard lock(mutex);
+    std::strncpy(text, fake.gpus.at(std::size_t(index)).c_str(), std::size_t(length) - 1);
+    return cudaSuccess;
+}
+
+cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaMemcpyKind,
+                            cudaStream_t) {
+    std::memmove(to, from, bytes);
+    return cudaSuccess;
+}
+
+const char* cudaGetErrorString(cudaError_t) { return "some error of CUDA"; }
