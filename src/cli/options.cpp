@@ -31,6 +31,7 @@ constexpr Flag flag_table[] = {
     {"--max-batch", "engine.max_batch", "N"},
     {"--chat", "chat", "NAME"},
     {"--threads", "engine.threads", "N"},
+    {"--share-gpu", "engine.share_gpu", nullptr},
     {"--check", "check", nullptr},
 };
 

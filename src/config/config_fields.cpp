@@ -305,6 +305,9 @@ std::vector<ConfigField> make_fields() {
                "type of the residual stream and of the sums across ranks"),
         word_or_number("engine.threads", MEMBER(engine.threads), "auto", 1, most_threads,
                        "a number of threads", "CPU threads of each rank"),
+        flag("engine.share_gpu", MEMBER(engine.share_gpu),
+             "several ranks may compute on one GPU; what they exchange then passes through the "
+             "host"),
 
         texts("bench.policies", MEMBER(bench.policies), "policies that are measured"),
         integers("bench.cache_sizes", MEMBER(bench.cache_sizes), 1, most_tokens,

@@ -61,6 +61,7 @@ struct RunConfig {
         std::string cache_dtype = "auto";     // auto | f32 | bf16
         std::string residual_dtype = "auto";  // auto | f32 | bf16
         std::string threads = "auto";         // per rank
+        bool share_gpu = false;               // several ranks may compute on one GPU
     } engine;
     struct Bench {  // of `bench`: every combination is measured
         std::vector<std::string> policies{"cake"};

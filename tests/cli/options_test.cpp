@@ -67,6 +67,7 @@ TEST(ModelOptions, AreShortNamesOfConfigurationKeys) {
                                       "none",
                                       "--threads",
                                       "2",
+                                      "--share-gpu",
                                       "--report",
                                       "r.json",
                                       "--quiet"},
@@ -89,6 +90,7 @@ TEST(ModelOptions, AreShortNamesOfConfigurationKeys) {
     EXPECT_TRUE(config.check);
     EXPECT_EQ(config.chat, "none");
     EXPECT_EQ(config.engine.threads, "2");
+    EXPECT_TRUE(config.engine.share_gpu);
     EXPECT_EQ(report, "r.json");
 }
 

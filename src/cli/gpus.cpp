@@ -1,0 +1,65 @@
+#include "cli/gpus.h"
+
+#include <algorithm>
+#include <map>
+
+#include <nlohmann/json.hpp>
+
+namespace cake {
+
+using nlohmann::json;
+
+GpuSurvey survey_gpus(Communicator& all, Communicator& local, const VisibleGpus& mine) {
+    GpuSurvey survey;
+    for (const std::string& theirs :
+         local.gather_strings(json({mine.why_none, mine.bus_ids}).dump())) {
+        const json gpus = json::parse(theirs);
+        survey.local.push_back({gpus[1], gpus[0]});
+    }
+    const auto ranks = all.gather_strings(mine.bus_ids.empty() ? "none" : "");
+    survey.everywhere = std::all_of(ranks.begin(), ranks.end(),
+                                    [](const std::string& rank) { return rank.empty(); });
+    return survey;
+}
+
+std::vector<int> deal_gpus(std::span<const VisibleGpus> ranks, bool share) {
+    std::map<std::string, int> ranks_on;  // by bus id
+    for (const VisibleGpus& rank : ranks)
+        for (const std::string& id : rank.bus_ids)
+            ranks_on[id] = 0;
+
+    std::vector<int> devices;
+    for (const VisibleGpus& rank : ranks) {
+        const auto& ids = rank.bus_ids;
+        const auto freest = std::min_element(
+            ids.begin(), ids.end(),
+            [&](const auto& a, const auto& b) { return ranks_on[a] < ranks_on[b]; });
+        if (freest == ids.end()) {
+            devices.push_back(-1);
+            continue;
+        }
+        if (ranks_on[*freest]++ > 0 && !share)
+            throw usage_error(
+                "{} ranks of a host see {} GPUs between them, and none is left for local rank {}: "
+                "start "
+                "one rank per GPU, or let ranks share one with --share-gpu",
+                ranks.size(), ranks_on.size(), devices.size());
+        devices.push_back(int(freest - ids.begin()));
+    }
+    return devices;
+}
+
+std::optional<int> choose_gpu(const std::string& backend, bool share, const GpuSurvey& survey,
+                              int local_rank) {
+    if (backend == "cpu" || (backend == "auto" && !survey.everywhere))
+        return {};
+    const VisibleGpus& mine = survey.local.at(std::size_t(local_rank));
+    if (mine.bus_ids.empty())
+        throw usage_error(
+            "--backend cuda: {}; see `nvidia-smi` and CUDA_VISIBLE_DEVICES, or compute on the CPU "
+            "with --backend cpu",
+            mine.why_none);
+    return deal_gpus(survey.local, share)[std::size_t(local_rank)];
+}
+
+}  // namespace cake
