@@ -43,21 +43,18 @@ int library_version() {
 
 // ---- GPUs that two ranks share -----------------------------------------------------------------------------------------
 
-// The same text for every process that uses this GPU.
-std::string place_of_gpu(int device) {
+// The calling thread's; the same text for every process that uses it.
+std::string place_of_gpu() {
+    int device = 0;
     char bus[32] = {};
+    CUDA_CHECK(cudaGetDevice(&device));
     CUDA_CHECK(cudaDeviceGetPCIBusId(bus, int(sizeof(bus)), device));
     return fmt::format("{} {}", host_name(), bus);
 }
 
-bool takes_several_ranks_on_a_gpu() {
-    const char* value = std::getenv("NCCL_MULTI_RANK_GPU_ENABLE");
-    return library_version() >= NCCL_VERSION(2, 30, 0) && value && std::string_view(value) == "1";
-}
-
 // Before NCCL does it in words of its own.
 void refuse_shared_gpus(const std::vector<std::string>& gpus) {
-    if (takes_several_ranks_on_a_gpu())
+    if (nccl_shares_gpus())
         return;
     for (auto gpu = gpus.begin(); gpu != gpus.end(); ++gpu) {
         const auto first = std::find(gpus.begin(), gpu, *gpu);
@@ -112,9 +109,7 @@ public:
 
 private:
     bool alone() const { return size() == 1; }
-    cudaStream_t stream(Stream s) const {
-        return static_cast<cudaStream_t>(device_.cuda_stream(s));
-    }
+    cudaStream_t stream(Stream s) const { return device_.cuda_stream(s); }
     ncclComm_t comm() {
         check();
         return comm_;
@@ -157,8 +152,7 @@ NcclCommunicator::NcclCommunicator(std::unique_ptr<Communicator> host, NcclDevic
     if (alone())
         return;
     const auto start = host_->split(0);  // what starts NCCL is no traffic of the model's
-    CUDA_CHECK(cudaSetDevice(device_.index));
-    refuse_shared_gpus(start->gather_strings(place_of_gpu(device_.index)));
+    refuse_shared_gpus(start->gather_strings(place_of_gpu()));
 
     ncclUniqueId id{};
     if (rank() == 0)
@@ -365,6 +359,11 @@ Buffer nccl_symmetric_memory(Communicator& comm, std::size_t bytes) {
 std::string nccl_version() {
     const int version = library_version();
     return fmt::format("{}.{}.{}", version / 10000, version / 100 % 100, version % 100);
+}
+
+bool nccl_shares_gpus() {
+    const char* value = std::getenv("NCCL_MULTI_RANK_GPU_ENABLE");
+    return library_version() >= NCCL_VERSION(2, 30, 0) && value && std::string_view(value) == "1";
 }
 
 }  // namespace cake

@@ -12,12 +12,13 @@
 
 #include "comm/communicator.h"
 
+struct CUstream_st;
+
 namespace cake {
 
-// This rank's GPU, as NCCL needs it.
+// The calling thread's GPU, as NCCL needs it.
 struct NcclDevice {
-    int index = 0;                             // as cudaSetDevice() counts
-    std::function<void*(Stream)> cuda_stream;  // a Stream's cudaStream_t
+    std::function<CUstream_st*(Stream)> cuda_stream;
     std::chrono::milliseconds start_within = std::chrono::minutes(2);
 };
 
@@ -41,5 +42,7 @@ Buffer nccl_symmetric_memory(Communicator& comm, std::size_t bytes);
 
 // The library in use, "2.28.9"; empty in a build without NCCL.
 std::string nccl_version();
+// Whether it takes ranks that share a GPU: from 2.30 on, and where NCCL_MULTI_RANK_GPU_ENABLE is 1.
+bool nccl_shares_gpus();
 
 }  // namespace cake

@@ -12,5 +12,6 @@ void check_nccl(Communicator&) {}
 Buffer nccl_symmetric_memory(Communicator&, std::size_t) { return {}; }
 
 std::string nccl_version() { return {}; }
+bool nccl_shares_gpus() { return false; }
 
 }  // namespace cake

@@ -15,6 +15,8 @@
 #include "base/tensor.h"
 #include "kernels/kv_pages.h"
 
+struct CUstream_st;
+
 namespace cake {
 
 struct DeviceInfo {
@@ -203,5 +205,8 @@ struct CudaDevices {
     std::string why_none;  // in one line: not compiled, no driver, an old one, ...
 };
 CudaDevices cuda_devices();
+
+// The queue (cudaStream_t) behind a stream of a CUDA backend, for libraries that put work into it.
+CUstream_st* cuda_queue(Backend& dev, Stream s);
 
 }  // namespace cake

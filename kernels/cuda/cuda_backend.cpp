@@ -95,6 +95,12 @@ CudaDevices cuda_devices() {
     return {devices.count, devices.reason};
 }
 
+CUstream_st* cuda_queue(Backend& dev, Stream s) {
+    auto* cuda = dynamic_cast<CudaBackend*>(&dev);
+    CAKE_CHECK(cuda, "the {} backend has no queues", dev.name());
+    return cuda->queue(s);
+}
+
 namespace gpu {
 
 void refuse_type(DType dtype, std::source_location at) {

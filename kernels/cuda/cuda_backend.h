@@ -72,8 +72,9 @@ public:
     void decode_evict(Stream s, const PagedBatch& kv, const RaggedRows& scores, int window,
                       DecodeOrder order) override;
 
-private:
     gpu::Queue queue(Stream s);
+
+private:
     // The data of a tensor of activations, after a check of its type.
     void* activation(View x) const;
 

@@ -92,6 +92,7 @@ ExitCode run_batch(CommandContext& context) {
     const bool first = world.rank() == 0;
 
     context.phase = "jobs";
+    const GpuSurvey gpus = find_gpus(config, world);
     std::unique_ptr<Backend> dev;
     std::optional<Tokenizer> tokenizer;
     std::optional<ResultWriter> results;
@@ -102,7 +103,7 @@ ExitCode run_batch(CommandContext& context) {
         check_supported(config);
         const int ranks = replica_ranks(config, world.size());
         const ModelConfig model = read_model(config);
-        dev = make_backend(config, world);
+        dev = make_backend(config, gpus, world);
         plan = plan_input(config, model, ranks, 1, 1);
         plan.shorter = true;
         shard_of(model, ranks, world.rank() % ranks);
@@ -128,7 +129,7 @@ ExitCode run_batch(CommandContext& context) {
         fit_pool(plan, config, *dev, world);
         world.agree([&] { check_memory(plan, *dev, world); });
         refuse_large(jobs, plan);
-        group = world.comm().split(world.rank() / plan.ranks);
+        group = make_group(config, world, *dev, world.rank() / plan.ranks);
         engine = load_engine(context, *dev, *group, config, plan, options.quiet());
     }
 

@@ -142,6 +142,7 @@ ExitCode run_bench(CommandContext& context) {
     const auto random = random_weights->count() > 0 ? std::optional(seed) : std::nullopt;
 
     context.phase = "study";
+    const GpuSurvey gpus = find_gpus(config, world);
     std::unique_ptr<Backend> dev;
     ModelConfig model;
     std::vector<TraceRequest> trace;
@@ -149,15 +150,15 @@ ExitCode run_bench(CommandContext& context) {
         check_supported(config);
         check_one_replica(config, world.size());
         model = read_model(config);
-        dev = make_backend(config, world);
+        dev = make_backend(config, gpus, world);
         shard_of(model, world.size(), world.rank());
         study_policies(config, model);
         if (!config.bench.requests.empty())
             trace = read_trace(config.bench);
     });
+    const auto group = make_group(config, world, *dev, 0);
     if (only_ceilings) {
-        print_once(context,
-                   machine_yaml(*dev, world.comm(), model, world.host(), world.local_size()));
+        print_once(context, machine_yaml(*dev, *group, model, world.host(), world.local_size()));
         return ExitCode::Done;
     }
     const Prompts prompts(world, config, model.vocab);
@@ -172,7 +173,7 @@ ExitCode run_bench(CommandContext& context) {
     bool all_done = true;
     if (!trace.empty() || !study.prompts.empty()) {
         const auto engine =
-            load_engine(context, *dev, world.comm(), config, study.plan, options.quiet(), random);
+            load_engine(context, *dev, *group, config, study.plan, options.quiet(), random);
         context.phase = "bench";
         const json about = facts(world, *dev, config, study.plan, random.has_value());
         if (!trace.empty()) {

@@ -47,6 +47,7 @@ ExitCode run_generate(CommandContext& context) {
     const bool first = world.rank() == 0;
 
     context.phase = "prompt";
+    const GpuSurvey gpus = find_gpus(config, world);
     std::unique_ptr<Backend> dev;
     std::optional<Tokenizer> tokenizer;
     Request request;
@@ -56,7 +57,7 @@ ExitCode run_generate(CommandContext& context) {
         check_supported(config);
         check_one_replica(config, world.size());
         model = read_model(config);
-        dev = make_backend(config, world);
+        dev = make_backend(config, gpus, world);
         make_policy(config.policy,
                     model);  // all that can be wrong is said before the prompt is read
         shard_of(model, world.size(), world.rank());
@@ -88,7 +89,8 @@ ExitCode run_generate(CommandContext& context) {
         plan = plan_input(config, model, world.size(), S, request.max_new_tokens);
         check_memory(plan, *dev, world);
     });
-    const auto engine = load_engine(context, *dev, world.comm(), config, plan, options.quiet());
+    const auto group = make_group(config, world, *dev, 0);
+    const auto engine = load_engine(context, *dev, *group, config, plan, options.quiet());
 
     context.phase = "generate";
     request.sampling = sampling_of(config);

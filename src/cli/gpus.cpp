@@ -16,9 +16,10 @@ GpuSurvey survey_gpus(Communicator& all, Communicator& local, const VisibleGpus&
         const json gpus = json::parse(theirs);
         survey.local.push_back({gpus[1], gpus[0]});
     }
-    const auto ranks = all.gather_strings(mine.bus_ids.empty() ? "none" : "");
-    survey.everywhere = std::all_of(ranks.begin(), ranks.end(),
-                                    [](const std::string& rank) { return rank.empty(); });
+    const auto ranks = all.gather_strings(mine.bus_ids.empty() ? "none" : "some");
+    const auto without = std::count(ranks.begin(), ranks.end(), "none");
+    survey.somewhere = without < std::int64_t(ranks.size());
+    survey.everywhere = without == 0;
     return survey;
 }
 
@@ -56,8 +57,8 @@ std::optional<int> choose_gpu(const std::string& backend, bool share, const GpuS
     const VisibleGpus& mine = survey.local.at(std::size_t(local_rank));
     if (mine.bus_ids.empty())
         throw usage_error(
-            "--backend cuda: {}; see `nvidia-smi` and CUDA_VISIBLE_DEVICES, or compute on the CPU "
-            "with --backend cpu",
+            "--backend cuda: {}; `cake version` shows what this build and this machine have, and "
+            "--backend cpu computes on the CPU",
             mine.why_none);
     return deal_gpus(survey.local, share)[std::size_t(local_rank)];
 }

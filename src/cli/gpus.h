@@ -21,7 +21,8 @@ struct VisibleGpus {
 // What the ranks see.
 struct GpuSurvey {
     std::vector<VisibleGpus> local;  // by rank of this host
-    bool everywhere = false;         // every rank, of all hosts, sees one
+    bool somewhere = false;          // some rank, of all hosts, sees one
+    bool everywhere = false;         // every rank does
 };
 
 // Collective over `all`, and over `local`, the ranks of this host.

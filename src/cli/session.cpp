@@ -8,6 +8,9 @@
 #include <spdlog/spdlog.h>
 
 #include "base/progress.h"
+#include "comm/nccl.h"
+#include "comm/staged.h"
+#include "kernels/cuda/device.h"
 
 namespace cake {
 namespace {
@@ -80,13 +83,46 @@ ModelConfig read_model(const RunConfig& config) {
     return model;
 }
 
-std::unique_ptr<Backend> make_backend(const RunConfig& config, const World& world) {
-    if (config.backend == "cuda")
-        return make_cuda_backend(world.local_rank());
+GpuSurvey find_gpus(const RunConfig& config, World& world) {
+    if (config.backend == "cpu")
+        return {};
+    const gpu::DeviceCount devices = gpu::count_devices();
+    VisibleGpus mine{{}, devices.reason};
+    for (int i = 0; i < devices.count; ++i)
+        mine.bus_ids.push_back(gpu::device_properties(i).bus_id);
+    const GpuSurvey survey = survey_gpus(world.comm(), world.local_comm(), mine);
+    if (config.backend == "auto" && survey.somewhere && !survey.everywhere && world.rank() == 0)
+        spdlog::warn("some ranks see a GPU and others none: all compute on the CPU");
+    return survey;
+}
+
+std::unique_ptr<Backend> make_backend(const RunConfig& config, const GpuSurvey& gpus,
+                                      const World& world) {
+    const auto gpu = choose_gpu(config.backend, config.engine.share_gpu, gpus, world.local_rank());
+    if (gpu)
+        return make_cuda_backend(*gpu);
     const std::string& threads = config.engine.threads;
     return make_cpu_backend(threads == "auto"
                                 ? std::max(usable_processors() / world.local_size(), 1)
                                 : int(*number_in(threads)));
+}
+
+std::unique_ptr<Communicator> make_group(const RunConfig& config, World& world, Backend& dev,
+                                         int color) {
+    std::unique_ptr<Communicator> host = world.comm().split(color);
+    if (dev.name() == "cpu")
+        return host;
+    const bool may_share = config.engine.share_gpu && !nccl_shares_gpus();
+    if (host->size() > 1 && !may_share && !nccl_version().empty())
+        return make_nccl_communicator(
+            std::move(host), {.cuda_stream = [&dev](Stream s) { return cuda_queue(dev, s); }});
+    if (host->size() > 1 && !may_share && world.rank() == 0)
+        spdlog::warn("this build has no NCCL: what GPUs exchange passes through the host");
+    return make_staged_communicator(
+        std::move(host),
+        {.pinned = [&dev](std::size_t bytes) { return dev.allocate(bytes, Place::Pinned); },
+         .copy = [&dev](Stream s, View to, View from) { dev.copy(s, to, from); },
+         .synchronize = [&dev](Stream s) { dev.synchronize(s); }});
 }
 
 Sampling sampling_of(const RunConfig& config) {

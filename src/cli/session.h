@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "cli/cli.h"
+#include "cli/gpus.h"
 #include "config/run_config.h"
 #include "engine/engine.h"
 
@@ -22,9 +23,18 @@ int replica_ranks(const RunConfig& config, int ranks);
 // The model's numbers, cut to the layers that the configuration asks for.
 ModelConfig read_model(const RunConfig& config);
 
-// The backend that the configuration names; auto: the CPU. "auto" threads are this rank's share of the processors that
-// its host lets it use.
-std::unique_ptr<Backend> make_backend(const RunConfig& config, const World& world);
+// What the ranks see of GPUs; nothing where the configuration asks for the CPU. Collective.
+GpuSurvey find_gpus(const RunConfig& config, World& world);
+
+// The backend that the configuration names; auto: CUDA where every rank sees a GPU, else the CPU. "auto" threads are this
+// rank's share of the processors that its host lets it use.
+std::unique_ptr<Backend> make_backend(const RunConfig& config, const GpuSurvey& gpus,
+                                      const World& world);
+
+// The ranks that give the same colour, as they exchange data of `dev`, which must outlive it: over NCCL between GPUs; through
+// the host where ranks may share one, and where there is no NCCL. Collective.
+std::unique_ptr<Communicator> make_group(const RunConfig& config, World& world, Backend& dev,
+                                         int color);
 
 // How tokens are chosen, as the configuration has it.
 Sampling sampling_of(const RunConfig& config);

@@ -3,6 +3,7 @@
 #include "comm/version.h"
 
 #include <array>
+#include <functional>
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
@@ -11,7 +12,10 @@
 #include <spdlog/version.h>
 
 #include "cli/cli.h"
+#include "comm/nccl.h"
+#include "engine/plan.h"
 #include "kernels/backend.h"
+#include "kernels/cuda/device.h"
 
 namespace cake {
 namespace {
@@ -40,9 +44,41 @@ std::string compiler() {
 #endif
 }
 
+using Line = std::function<void(std::string_view what, const std::string& value)>;
+
+// What the build has for GPUs, and what this machine has of them.
+void describe_gpus(const Line& line) {
+    const std::string absent = "not part of this build";
+    const gpu::Versions v = gpu::versions();
+    const auto release = [](int cuda) {
+        return fmt::format("{}.{}", cuda / 1000, cuda % 1000 / 10);
+    };
+    line("cuda", v.runtime ? fmt::format("{}, architectures {}", release(v.runtime),
+                                         CAKE_CUDA_ARCHITECTURES)
+                           : absent);
+    if (v.runtime)
+        line("cuBLASLt", v.gemm_library
+                             ? fmt::format("{}.{}.{}", v.gemm_library / 10000,
+                                           v.gemm_library / 100 % 100, v.gemm_library % 100)
+                             : "not found");
+    line("NCCL", nccl_version().empty() ? absent : nccl_version());
+    if (v.runtime)
+        line("driver", v.driver ? "CUDA " + release(v.driver) : "none");
+
+    const gpu::DeviceCount devices = gpu::count_devices();
+    for (int i = 0; i < devices.count; ++i) {
+        const gpu::DeviceProperties p = gpu::device_properties(i);
+        line(fmt::format("gpu {}", i),
+             fmt::format("{}, {}, compute capability {}.{}, at {}", p.name,
+                         human_bytes(double(p.memory_bytes)), p.major, p.minor, p.bus_id));
+    }
+    if (devices.count == 0)
+        line("gpus", devices.reason);
+}
+
 std::string report() {
     std::string text;
-    const auto line = [&](std::string_view what, const std::string& value) {
+    const Line line = [&](std::string_view what, const std::string& value) {
         text += fmt::format("{:<14} {}\n", what, value);
     };
     const std::string sanitizers = CAKE_SANITIZE;
@@ -62,7 +98,7 @@ std::string report() {
 
     const DeviceInfo cpu = make_cpu_backend(0)->info();
     line("cpu", fmt::format("{}, {} threads", cpu.name, cpu.threads));
-    line("cuda", "not part of this build");
+    describe_gpus(line);
     return text;
 }
 

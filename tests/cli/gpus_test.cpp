@@ -67,7 +67,7 @@ TEST(DealGpus, LeavesARankThatSeesNoneWithout) {
 }
 
 GpuSurvey survey(const std::vector<Ids>& local, bool everywhere) {
-    return {ranks_that_see(local), everywhere};
+    return {ranks_that_see(local), true, everywhere};
 }
 
 TEST(ChooseGpu, TakesTheCpuWhereItIsAskedTo) {
@@ -85,7 +85,7 @@ TEST(ChooseGpu, SaysWhyThereIsNoneInOneLine) {
     const std::string message = usage_message([] {
         choose_gpu("cuda", false, survey({{"a"}, {}}, false), 1);
     });
-    EXPECT_THAT(message, AllOf(HasSubstr("no driver is loaded"), HasSubstr("nvidia-smi"),
+    EXPECT_THAT(message, AllOf(HasSubstr("no driver is loaded"), HasSubstr("`cake version`"),
                                HasSubstr("--backend cpu"), testing::Not(HasSubstr("\n"))));
     EXPECT_EQ(choose_gpu("cuda", false, survey({{"a"}, {}}, false), 0), 0);
 }
@@ -114,6 +114,7 @@ TEST(SurveyGpus, ShowsARankWhatThoseOfItsHostSee) {
             EXPECT_EQ(seen.local[std::size_t(local->rank())].why_none, mine.why_none);
             EXPECT_EQ(seen.local[0].bus_ids[0], fmt::format("host {}: a", all.rank() / 2));
             EXPECT_EQ(seen.everywhere, !one_sees_none);
+            EXPECT_TRUE(seen.somewhere);
         });
 }
 

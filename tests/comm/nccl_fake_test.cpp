@@ -20,7 +20,8 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 
 NcclDevice gpu(int index) {
-    return {.index = index, .cuda_stream = [](Stream) { return nullptr; }};
+    use_fake_gpu(index);
+    return {.cuda_stream = [](Stream) { return nullptr; }};
 }
 
 // Ranks as threads, each with a GPU of its own.

@@ -289,8 +289,10 @@ ncclResult_t ncclCommWindowDeregister(ncclComm_t comm, ncclWindow_t) {
 
 // ---- CUDA ----------------------------------------------------------------------------------------------------------------
 
-cudaError_t cudaSetDevice(int index) {
-    device = index;
+void cake::use_fake_gpu(int index) { device = index; }
+
+cudaError_t cudaGetDevice(int* index) {
+    *index = device;
     return cudaSuccess;
 }
 

@@ -27,5 +27,7 @@ struct FakeNccl {
 FakeNccl fake_nccl();
 // Changes it while no other thread looks.
 void change_fake_nccl(const std::function<void(FakeNccl&)>& change);
+// The calling thread's, an index of `gpus`.
+void use_fake_gpu(int index);
 
 }  // namespace cake
