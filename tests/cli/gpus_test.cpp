@@ -46,7 +46,7 @@ TEST(DealGpus, PassesOverWhatALowerRankHas) {
 
 TEST(DealGpus, RefusesMoreRanksThanGpus) {
     EXPECT_THAT(complaint({{"a", "b"}, {"a", "b"}, {"a", "b"}}),
-                AllOf(HasSubstr("3 ranks of a host see 2 GPUs"), HasSubstr("local rank 2"),
+                AllOf(HasSubstr("3 ranks of a host see 2 GPUs in all"), HasSubstr("local rank 2"),
                       HasSubstr("--share-gpu")));
 }
 
