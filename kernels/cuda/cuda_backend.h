@@ -73,6 +73,7 @@ public:
                       DecodeOrder order) override;
 
     gpu::Queue queue(Stream s);
+    std::shared_ptr<void> while_waiting(std::function<void()> look);
 
 private:
     // The data of a tensor of activations, after a check of its type.
@@ -85,6 +86,7 @@ private:
     std::vector<gpu::OwnedQueue> queues_;  // by Stream::index, made when first used
     std::array<gpu::OwnedEvent, kEvents> events_;
     int next_event_ = 0;
+    std::vector<std::weak_ptr<std::function<void()>>> looks_;  // of while_waiting()
     gpu::Gemm gemm_;
 };
 
