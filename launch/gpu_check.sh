@@ -48,7 +48,9 @@ for folder in site.getsitepackages() + sys.path:
         print(path)
 PYTHON
     )
-    [[ -z $found ]] || export LD_LIBRARY_PATH="${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$(dirname "${found%%$'\n'*}")"
+    [[ -n $found ]] || return
+    found=$(dirname "${found%%$'\n'*}")
+    export LD_LIBRARY_PATH=${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$found
 }
 
 if (( self_test )); then
