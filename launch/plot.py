@@ -88,15 +88,17 @@ AXES = {
     "device": lambda row: str(row.get("machine", {}).get("device", "")),
     "backend": lambda row: str(row.get("machine", {}).get("backend", "")),
     "ranks": lambda row: int(number(row, "machine.ranks") or 1),
-    "policy": lambda row: (str(row.get("policy")), int(number(row, "cache_size") or 0)),
+    "policy": lambda row: (str(row.get("policy")), int(number(row, "cache_size") or 0), row.get("cascade", True)),
     "prompt": lambda row: int(number(row, "prompt_tokens") or 0),
     "batch": lambda row: int(number(row, "batch") or 1),
 }
 
 
 def label(policy: tuple) -> str:
-    name, cache_size = policy
-    return name if name == "full" or cache_size == 0 else f"{name}, C = {cache_size:,}"
+    name, cache_size, cascade = policy
+    if name == "full" or cache_size == 0:
+        return name
+    return f"{name}, C = {cache_size:,}" + ("" if cascade else ", no cascade")
 
 
 def means(rows: list, axes: list, quantity: str) -> dict:

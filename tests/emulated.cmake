@@ -70,8 +70,11 @@ add_executable(test_engine_emulated ${engine_tests})
 target_link_libraries(test_engine_emulated PRIVATE cake_test_support cake_cli cake_simt cake_no_nccl GTest::gmock_main)
 target_compile_definitions(test_engine_emulated PRIVATE CAKE_EMULATED_PROGRAM="$<TARGET_FILE:cake_emulated>")
 add_dependencies(test_engine_emulated cake_emulated)
-gtest_discover_tests(test_engine_emulated TEST_PREFIX engine_emulated. DISCOVERY_MODE PRE_TEST PROPERTIES TIMEOUT 600)
-list(APPEND discovered test_engine_emulated_TESTS)
+gtest_discover_tests(test_engine_emulated TEST_PREFIX engine_emulated. TEST_FILTER -Rest/* DISCOVERY_MODE PRE_TEST
+  PROPERTIES TIMEOUT 600)
+gtest_discover_tests(test_engine_emulated TEST_PREFIX engine_emulated. TEST_FILTER Rest/* DISCOVERY_MODE PRE_TEST
+  TEST_LIST test_engine_emulated_slow_TESTS PROPERTIES LABELS slow TIMEOUT 600)
+list(APPEND discovered test_engine_emulated_TESTS test_engine_emulated_slow_TESTS)
 add_executable(test_engine_emulated_mpi emulated/golden_mpi_test.cpp mpi_main.cpp)
 target_link_libraries(test_engine_emulated_mpi PRIVATE cake_test_support cake_cli cake_simt cake_no_nccl)
 foreach(ranks 2 3)

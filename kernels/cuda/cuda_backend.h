@@ -101,6 +101,7 @@ private:
     std::vector<Buffer> scratch_;          // likewise
     std::array<gpu::OwnedEvent, kEvents> events_;
     int next_event_ = 0;
+    std::vector<std::weak_ptr<std::function<void()>>> looks_;  // of while_waiting()
     gpu::Gemm gemm_;
     std::vector<Buffer> decode_work_;
     Buffer row_sums_;  // of column_sums, which runs in one stream at a time

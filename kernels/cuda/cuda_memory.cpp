@@ -37,7 +37,19 @@ void CudaBackend::copy(Stream s, View to, View from) {
 
 void CudaBackend::fill_zero(Stream s, View x) { gpu::set_bytes(queue(s), x.data(), 0, x.bytes()); }
 
-void CudaBackend::synchronize(Stream s) { gpu::synchronize(queue(s)); }
+void CudaBackend::synchronize(Stream s) {
+    std::erase_if(looks_, [](const auto& look) { return look.expired(); });
+    while (!looks_.empty() && !gpu::is_idle(queue(s)))
+        for (const auto& look : looks_)
+            (*look.lock())();
+    gpu::synchronize(queue(s));
+}
+
+std::shared_ptr<void> CudaBackend::while_waiting(std::function<void()> look) {
+    auto handle = std::make_shared<std::function<void()>>(std::move(look));
+    looks_.push_back(handle);
+    return handle;
+}
 
 Event CudaBackend::record(Stream s) {
     const int index = next_event_;

@@ -132,6 +132,15 @@ OwnedQueue make_queue() {
     return OwnedQueue(queue);
 }
 void synchronize(Queue queue) { CUDA_CHECK(cudaStreamSynchronize(queue)); }
+bool is_idle(Queue queue) {
+    const cudaError_t status = cudaStreamQuery(queue);
+    if (status == cudaErrorNotReady) {
+        cudaGetLastError();  // else the next launch reports it
+        return false;
+    }
+    CUDA_CHECK(status);
+    return true;
+}
 
 void DestroyEvent::operator()(CUevent_st* event) const noexcept { cudaEventDestroy(event); }
 OwnedEvent make_event() {

@@ -67,6 +67,7 @@ struct DestroyQueue {
 using OwnedQueue = std::unique_ptr<CUstream_st, DestroyQueue>;
 OwnedQueue make_queue();
 void synchronize(Queue queue);
+bool is_idle(Queue queue);  // all that was put in is done
 
 struct DestroyEvent {
     void operator()(CUevent_st* event) const noexcept;

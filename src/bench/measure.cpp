@@ -143,6 +143,7 @@ json bench_row(Engine& engine, const BenchCell& cell, const Prefilled& p, const 
     return {{"kind", "cell"},
             {"policy", cell.policy.name},
             {"cache_size", cell.policy.cache_size},
+            {"cascade", cell.policy.cascade},
             {"prompt_tokens", cell.prompt},
             {"batch", cell.batch},
             {"new_tokens", cell.new_tokens},

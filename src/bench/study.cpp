@@ -47,8 +47,9 @@ PlanInput study_plan(const RunConfig& config, const ModelConfig& model, int rank
     const auto largest = [](const std::vector<int>& values) {
         return *std::max_element(values.begin(), values.end());
     };
+    // The step before the clock starts takes a token too.
     PlanInput plan =
-        plan_input(config, model, ranks, prompt, largest(config.bench.new_tokens), types);
+        plan_input(config, model, ranks, prompt, largest(config.bench.new_tokens) + 1, types);
     plan.policies = study_policies(config, model);
     plan.batch = largest(config.bench.batches);
     plan.shorter = true;

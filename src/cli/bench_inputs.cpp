@@ -38,11 +38,13 @@ SweepPlan plan_sweep(World& world, const RunConfig& config, const ModelConfig& m
     SweepPlan out;
     out.prompts = config.bench.prompts;
     std::sort(out.prompts.begin(), out.prompts.end());
+    const int new_tokens =
+        *std::max_element(config.bench.new_tokens.begin(), config.bench.new_tokens.end());
     for (; !out.prompts.empty(); out.prompts.pop_back()) {
         const int longest = out.prompts.back();
         out.plan = study_plan(config, model, world.size(), longest, dev.types());
         const std::size_t needed = bytes_needed(out.plan, dev, world), free = dev.info().free_bytes;
-        const bool fits = needed <= free && longest + out.plan.new_tokens <= model.max_positions;
+        const bool fits = needed <= free && longest + new_tokens <= model.max_positions;
         const auto all = world.comm().gather_strings(fits ? "" : "no");
         if (std::all_of(all.begin(), all.end(), [](const auto& no) { return no.empty(); }))
             break;
@@ -53,9 +55,9 @@ SweepPlan plan_sweep(World& world, const RunConfig& config, const ModelConfig& m
                  {"cache_size", policy.cache_size},
                  {"prompt_tokens", longest},
                  {"batch", out.plan.batch},
-                 {"new_tokens", out.plan.new_tokens},
+                 {"new_tokens", new_tokens},
                  {"fits", false},
-                 {"id", row_id({policy, longest, out.plan.batch, out.plan.new_tokens}, -1)},
+                 {"id", row_id({policy, longest, out.plan.batch, new_tokens}, -1)},
                  {"plan",
                   {{"needed_bytes", needed},
                    {"free_bytes", free},

@@ -32,6 +32,7 @@ Answer plan_bytes(const PlanInput& plan, double memory_gib) {
             out.fits && (memory_gib <= 0 || double(ranks.back().total()) <= memory_gib * (1 << 30));
     }
     out.data["traffic"] = to_json(plan_traffic(plan));
+    out.data["process_bytes"] = process_bytes;
     out.data["prefill_flops"] = prefill_flops(plan.model, plan.prompt);
     out.data["fits"] = memory_gib > 0 ? json(out.fits) : json();
     out.text = bytes_table(plan, ranks);

@@ -227,6 +227,10 @@ std::unique_ptr<Engine> load_engine(CommandContext& context, Backend& dev, Commu
         engine = std::make_unique<Engine>(dev, group, *checkpoint, plan,
                                           [&](int layers) { bar.update(layers); });
     });
+    Tensor& sums = engine->workspace().delta;  // what each half of a block sums over ranks
+    Buffer memory = nccl_symmetric_memory(group, sums.bytes());
+    if (memory.data())
+        sums = Tensor(std::move(memory), sums.dtype(), sums.shape());
     return engine;
 }
 

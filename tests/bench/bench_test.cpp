@@ -123,6 +123,15 @@ TEST(Sweep, MeasuresEveryCombinationAndCountsItsBytes) {
     }
 }
 
+TEST(Sweep, HasRoomForTheStepThatIsNotTimed) {
+    RunConfig config = study();
+    config.engine.page_tokens = "16";
+    config.bench.prompts = {188};  // with 4 new tokens 12 whole pages
+    config.bench.new_tokens = {4};
+    for (const auto& [id, row] : sweep_rows(1, config))
+        EXPECT_TRUE(row.contains("decode")) << id;
+}
+
 TEST(Sweep, StopsBetweenRowsAndGoesOnWithTheOthers) {
     const RunConfig config = study();
     const auto first = sweep_rows(2, config, {}, 7);

@@ -53,7 +53,7 @@ TEST(PlanMachine, PrintsJsonWithTheTrafficOfThePlan) {
 
 TEST(PlanMachine, EndsWithOneWhereNothingFits) {
     TempFolder folder;
-    std::string text = "name: small, devices_per_node: 8, memory_bytes: 1MiB, read_gb_s: 1, ";
+    std::string text = "name: small, devices_per_node: 8, memory_bytes: 256KiB, read_gb_s: 1, ";
     text += "gemm_tflop_s: 1, attention_tflop_s: 1, link_gb_s: 1, link_latency_us: 1, ";
     text += "network_gb_s: 1, network_latency_us: 1, residual: f32";
     const ProgramResult r = plan({"--machine", folder.write("m.yaml", "{" + text + "}")});

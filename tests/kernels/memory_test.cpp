@@ -1,6 +1,7 @@
 #include <gmock/gmock.h>
 
 #include "support/backends.h"
+#include "support/expect_error.h"
 
 namespace cake {
 namespace {
@@ -18,6 +19,21 @@ TEST_P(Memory, CopiesBetweenPlaces) {
         dev().copy(stream, back, there);
         dev().synchronize(stream);
         EXPECT_THAT(back.span<float>(), testing::ElementsAre(0, 1, 2, 3, 4));
+    }
+}
+
+TEST_P(Memory, LetsAStreamWaitForAnother) {
+    const Stream first{0}, second{1};
+    const Tensor host = upload(dev(), std::vector<float>(1000, 3), {1000}),
+                 there = dev().tensor(DType::F32, {1000});
+    for (int i = 0; i < 100; ++i) {  // more events than a backend keeps
+        dev().fill_zero(first, there);
+        dev().copy(first, there, host);
+        dev().wait(second, dev().record(first));
+        const Tensor back = Tensor::host(DType::F32, {1000});
+        dev().copy(second, back, there);
+        dev().synchronize(second);
+        EXPECT_THAT(back.span<float>(), testing::Each(3));
     }
 }
 
@@ -61,6 +77,23 @@ TEST_P(Memory, SaysWhatMachineItIs) {
     EXPECT_GT(info.memory_bytes, 0u);
     EXPECT_GT(info.free_bytes, 0u);
     EXPECT_LE(info.free_bytes, info.memory_bytes);
+}
+
+TEST(CudaDevices, SaysInOneLineWhyThereIsNone) {
+    const CudaDevices devices = cuda_devices();
+    if (devices.count > 0)
+        GTEST_SKIP() << "there is one";
+    EXPECT_THAT(devices.why_none, testing::Not(testing::IsEmpty()));
+    EXPECT_THAT(devices.why_none, testing::Not(testing::HasSubstr("\n")));
+    EXPECT_THAT(usage_message([] { make_cuda_backend(0); }), testing::HasSubstr("CUDA"));
+}
+
+TEST(CudaDevices, RefusesOneThatIsNotThere) {
+    const int count = cuda_devices().count;
+    if (count == 0)
+        GTEST_SKIP() << "there is none";
+    EXPECT_THAT(usage_message([&] { make_cuda_backend(count); }),
+                testing::HasSubstr(fmt::format("GPU {} of {}", count, count)));
 }
 
 }  // namespace
