@@ -1,4 +1,5 @@
 // The arithmetic of `cake bench`: what is measured, and what is made of it.
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 
@@ -10,6 +11,7 @@
 #include "bench/table.h"
 #include "bench/trace.h"
 #include "engine/request_report.h"
+#include "io/random_weights.h"
 #include "support/golden.h"
 #include "support/thread_comm.h"
 
@@ -237,6 +239,24 @@ TEST(RandomWeights, AreTheSameInEverySliceAndOnEveryRank) {
     const Tensor norm = Tensor::host(DType::F32, {model.d_model});
     weights.read("model.norm.weight", {0, model.d_model}, {0, 1}, norm);
     EXPECT_EQ(norm.span<float>()[5], 1);
+}
+
+TEST(RandomWeights, AreTheSameWhateverThreadsMakeThem) {
+    const std::int64_t rows = 2048,
+                       columns = 512;  // enough for several threads; a row is made by one
+    const TensorInfo matrix{"some.weight",    DType::BF16, {rows, columns}, 0,
+                            "random weights", "BF16"};
+    for (const DType type : {DType::BF16, DType::F32}) {
+        const Tensor whole = Tensor::host(type, {rows, columns}),
+                     alone = Tensor::host(type, {1, columns});
+        fill_random(matrix, 5, {0, rows}, {0, columns}, whole);
+        for (std::int64_t r = 0; r < rows; ++r) {
+            fill_random(matrix, 5, {r, r + 1}, {0, columns}, alone);
+            ASSERT_EQ(std::memcmp(whole.view().row(r).data(), alone.view().data(), alone.bytes()),
+                      0)
+                << "row " << r;
+        }
+    }
 }
 
 }  // namespace

@@ -30,6 +30,11 @@ std::string case_name(const testing::TestParamInfo<Case>& info) {
 class EmulatedEngine : public testing::TestWithParam<Case> {
 protected:
     Golden golden{GetParam().model};
+
+    void SetUp() override {
+        if (const CudaDevices devices = cuda_devices(); devices.count == 0)
+            GTEST_SKIP() << "no GPU: " << devices.why_none;
+    }
     bool narrow() const { return GetParam().activations == DType::BF16; }
 
     // BF16 has 8 bits. Logits were off by 0.12 at most, on any number of ranks; all is allowed twice that or less.

@@ -12,7 +12,7 @@
 
 namespace cake::test {
 
-// tests/golden/<name>
+// tests/golden/<name> of the source, or of the folder that CAKE_SOURCE names.
 std::string golden_path(const std::string& name);
 
 // The folder of a model. That of tiny-llama-bf16 is made at first use, of tiny-llama's weights rounded to BF16: it is

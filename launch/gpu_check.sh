@@ -1,0 +1,240 @@
+#!/usr/bin/env bash
+# Everything that needs a GPU, in one call: tests of the kernels and the engine on the device, CPU against CUDA, two ranks on
+# one GPU, ceilings, Llama-3.1-8B with random weights, compute-sanitizer. It runs from an unpacked bundle
+# (launch/gpu_bundle.sh) and fetches nothing. A step that fails is reported, and the next goes on.
+#
+# usage: gpu_check.sh [--output DIR] [--seconds N] [--model FILE.gguf]
+#        launch/gpu_check.sh --self-test     the same steps, small, on emulated GPUs of a build here (CAKE_BUILD)
+#   --output    for gpu_check.json, gpu_check.log, bench.jsonl; default $OUT, else gpu-check
+#   --seconds   when they have passed, what is left is not started and what runs is ended; default 460
+#   --model     a real model to compare CPU and CUDA on; default: the bundle's, where it has one
+# The last lines are a table. exit: 0 all that ran passed, 1 a step failed, 2 wrong usage
+set -uo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+output=${OUT:-gpu-check} seconds=460 model='' self_test=0
+while (( $# > 0 )); do
+    case $1 in
+        --output)    output=${2:?}; shift 2 ;;
+        --seconds)   seconds=${2:?}; shift 2 ;;
+        --model)     model=${2:?}; shift 2 ;;
+        --self-test) self_test=1; shift ;;
+        *)
+            echo "usage: gpu_check.sh [--output DIR] [--seconds N] [--model FILE.gguf] [--self-test]" >&2
+            exit 2
+            ;;
+    esac
+done
+deadline=$((SECONDS + seconds))
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+mkdir -p "$output" || exit 2
+report=$here/gpu_check_report.py
+
+# ---- where things are ------------------------------------------------------------------------------------------------
+# shellcheck source=launch/env.sh
+source "$here/env.sh"
+export OMPI_MCA_rmaps_base_oversubscribe=1
+
+# Adds the folder of a CUDA library that the dynamic linker does not find by itself: Python packages have them too.
+find_library() {
+    ldconfig -p 2>/dev/null | grep -q "$1" && return
+    local found
+    found=$(compgen -G "/usr/local/cuda*/lib64/$1" || compgen -G "/usr/local/cuda*/lib/$1" ||
+        python3 - "$1" <<'PYTHON'
+import pathlib, site, sys
+for folder in site.getsitepackages() + sys.path:
+    for path in sorted(pathlib.Path(folder or ".").glob("nvidia/*/lib/" + sys.argv[1])):
+        print(path)
+PYTHON
+    )
+    [[ -n $found ]] || return
+    found=$(dirname "${found%%$'\n'*}")
+    export LD_LIBRARY_PATH=${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$found
+}
+
+if (( self_test )); then
+    tests=${CAKE_BUILD:-$here/../build/release}/tests
+    cake=$tests/cake_emulated kernels=$tests/test_kernels_emulated engine=$tests/test_engine_emulated
+    golden=$here/../tests/golden prompt=$here/demo/prompt.txt
+else
+    cake=$here/cake kernels=$here/test_kernels engine=$here/test_engine_cuda
+    golden=$here/tests/golden prompt=$here/prompt.txt
+    export CAKE_SOURCE=$here CAKE_PROGRAM=$here/cake
+    [[ -n $model || ! -f $here/model.gguf ]] || model=$here/model.gguf
+    if [[ -d $here/openmpi ]]; then
+        export OPAL_PREFIX=$here/openmpi PATH=$here/openmpi/bin:$PATH
+        export LD_LIBRARY_PATH=$here/openmpi/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+        export OMPI_MCA_plm=isolated  # there may be no ssh, and nobody to reach by it
+    fi
+    [[ -f $here/lib/libnccl.so.2 ]] || find_library libnccl.so.2
+    find_library libcublasLt.so.13
+fi
+
+# ---- steps -----------------------------------------------------------------------------------------------------------
+note() {  # NAME STATUS SECONDS [WHY]
+    printf '%s\t%s\t%s\t%s\n' "$1" "$2" "$3" "${4:-}" >>"$work/steps.tsv"
+    echo "gpu_check: $1: $2, $3 s ${4:-}" >&2
+}
+
+# NAME LIMIT COMMAND...: at most LIMIT seconds, and what is left of all. Functions must be exported.
+step() {
+    local name=$1 limit=$2 left=$((deadline - SECONDS)) status=0 begin=$SECONDS
+    shift 2
+    if (( left < 3 )); then
+        note "$name" skipped 0 "no time left"
+        return
+    fi
+    timeout -k 5 $((limit < left ? limit : left)) bash -c '"$@"' _ "$@" >"$work/$name.log" 2>&1 </dev/null || status=$?
+    case $status in
+        0)       note "$name" passed $((SECONDS - begin)) ;;
+        77)      note "$name" skipped $((SECONDS - begin)) ;;
+        124|137) note "$name" failed $((SECONDS - begin)) "ended after its time" ;;
+        *)       note "$name" failed $((SECONDS - begin)) "exit code $status" ;;
+    esac
+}
+
+machine() {
+    nvidia-smi --query-gpu=name,memory.total,memory.used,driver_version,clocks.max.sm,power.limit --format=csv || true
+    nproc
+    "$cake" version
+}
+
+# A test program and its arguments. One that skips everything has shown nothing.
+tests_of() {
+    "$@" 2>&1 | tee "$work/tests"
+    (( PIPESTATUS[0] == 0 )) && grep -q '\[  PASSED  \] [1-9]' "$work/tests"
+}
+
+# NAME BACKEND ARGUMENTS...: writes NAME.json and NAME.kept.json. $launcher: nothing, or mpirun.
+generate() {
+    local name=$1 backend=$2
+    shift 2
+    ${launcher:-} "$cake" generate --quiet --backend "$backend" --ignore-eos --max-new-tokens 4 --logprobs 5 \
+        --report "$work/$name.json" --dump-kept "$work/$name.kept.json" "$@" >/dev/null
+}
+
+# A B LOGITS BUDGET KEPT: how far two runs may be apart: log-probabilities of the first token, tokens of a layer's budget,
+# part of the kept entries.
+agree() {
+    local status=0
+    "$cake" diff "$work/$1.json" "$work/$2.json" --any-tokens --budget-tolerance "$4" --kept-tolerance "$5" \
+        --kept-a "$work/$1.kept.json" --kept-b "$work/$2.kept.json" || status=1
+    python3 "$report" logits "$work/$1.json" "$work/$2.json" "$3" || status=1
+    python3 "$report" kept "$work/$1.kept.json" "$work/$2.kept.json"
+    return $status
+}
+
+# NAME LOGITS BUDGET KEPT ARGUMENTS...: the CPU, in F32, against CUDA, in BF16.
+cpu_and_cuda() {
+    local name=$1 logits=$2 budget=$3 kept=$4
+    shift 4
+    generate "$name.cpu" cpu "$@" && generate "$name.cuda" cuda "$@" &&
+        agree "$name.cpu" "$name.cuda" "$logits" "$budget" "$kept"
+}
+
+# NAME ARGUMENTS...: two ranks on one GPU against one.
+one_and_two_ranks() {
+    local name=$1
+    shift
+    generate "$name.one" cuda "$@" && launcher="mpirun -n 2" generate "$name.two" cuda --share-gpu --check "$@" &&
+        agree "$name.one" "$name.two" 0.2 3 0.1
+}
+
+# Where NCCL lets two ranks share a GPU, from 2.30 on. Older ones leave the data to the host.
+with_nccl() {
+    export NCCL_MULTI_RANK_GPU_ENABLE=1
+    [[ ! -x $here/test_comm_mpi ]] || mpirun -n 2 "$here/test_comm_mpi" --gtest_filter='Nccl*' || return
+    one_and_two_ranks "$@"
+}
+
+ceilings() { "$cake" bench --ceilings --quiet --model "$config" --backend cuda; }
+
+# NAME ARGUMENTS...: rows go to one file; a run that adds combinations makes only these.
+bench() {
+    local status=0 watcher=
+    if command -v nvidia-smi >/dev/null; then
+        nvidia-smi --query-gpu=memory.used --format=csv,noheader,nounits -lms 200 >"$work/$1.memory" &
+        watcher=$!
+    fi
+    shift
+    "$cake" bench --quiet --model "$config" --backend cuda --random-weights 1 --repeat 1 --output "$work/bench" "$@" || status=$?
+    [[ -z $watcher ]] || kill "$watcher"
+    return $status
+}
+
+# TOOL FILTER
+sanitized() {
+    local tool
+    tool=$(command -v compute-sanitizer || compgen -G '/usr/local/cuda*/bin/compute-sanitizer' | head -1)
+    if [[ -z $tool ]]; then
+        echo "there is no compute-sanitizer here"
+        return 77
+    fi
+    "$tool" --tool "$1" --error-exitcode 9 "$kernels" --gtest_brief=1 --gtest_filter="$2"
+}
+
+export -f machine tests_of generate agree cpu_and_cuda one_and_two_ranks with_nccl ceilings bench sanitized
+export cake work report kernels here config=$work/config.json
+
+# Arguments of generate for a model of tests/golden and one of its prompts.
+tiny() {
+    python3 "$report" prompt "$golden/$1/index.json" "$2" >"$work/$1.$2.json" &&
+        tiny=(--model "$golden/$1/model" --prompt-tokens "$work/$1.$2.json" --cache-size "$3" --window 16)
+}
+
+llama() {  # the shape of Llama-3.1-8B, with room for the answer behind 131,072 tokens
+    cat <<'JSON'
+{"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 4096, "intermediate_size": 14336,
+ "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 128, "vocab_size": 128256,
+ "rms_norm_eps": 1e-05, "rope_theta": 500000.0, "max_position_embeddings": 132096, "tie_word_embeddings": false,
+ "rope_scaling": {"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+                  "original_max_position_embeddings": 8192, "rope_type": "llama3"}, "torch_dtype": "bfloat16"}
+JSON
+}
+
+# ---- the run ---------------------------------------------------------------------------------------------------------
+step machine 30 machine
+if (( self_test )); then
+    step kernels 60 tests_of "$kernels" --gtest_filter='RmsNorm*:Select*'
+    step engine 120 tests_of "$engine" --gtest_filter='*tiny_qwen2_1_ranks_bf16'
+    tiny tiny-qwen2 p120 64
+    step cpu_and_cuda.tiny-qwen2 60 cpu_and_cuda tiny-qwen2 0.2 3 0.1 "${tiny[@]}"
+    step two_ranks 60 one_and_two_ranks two "${tiny[@]}"
+    cp "$golden/tiny-llama/model/config.json" "$config"
+    step ceilings 60 ceilings
+    step bench.batch_1 60 bench batch_1 --policies full,cake --cache-sizes 64 --prompts 64,128 --batches 1 \
+        --new-tokens 4 --warmup 0
+    step bench.batch_2 60 bench batch_2 --policies cake --cache-sizes 64 --prompts 128 --batches 2 --new-tokens 4 \
+        --warmup 0
+else
+    step kernels 90 tests_of "$kernels" --gtest_filter='*cuda*'
+    step engine 90 tests_of "$engine"
+    for name in tiny-llama tiny-mistral tiny-qwen2 tiny-llama31 tiny-llama-linear; do
+        tiny "$name" p300 96
+        step "cpu_and_cuda.$name" 20 cpu_and_cuda "$name" 0.2 3 0.1 "${tiny[@]}"
+    done
+    [[ -z $model ]] || step cpu_and_cuda.model 60 cpu_and_cuda model 0.3 20 0.1 --model "$model" \
+        --prompt-file "$prompt" --cache-size 256
+    tiny tiny-llama p300 96
+    step two_ranks 30 one_and_two_ranks two "${tiny[@]}"
+    step two_ranks_nccl 45 with_nccl nccl "${tiny[@]}"
+    llama >"$config"
+    step ceilings 40 ceilings
+    # A prompt passes once for both policies; full caches only as many as fit into 80 GB beside the weights.
+    step bench.batch_1 150 bench batch_1 --policies full,cake --cache-sizes 1024 --prompts 8192,32768,131072 \
+        --batches 1 --new-tokens 64 --warmup 1
+    step bench.cake 90 bench cake --policies cake --cache-sizes 1024 --prompts 8192,32768,131072 --batches 4,8,16 \
+        --new-tokens 64 --warmup 0
+    step bench.full_8k 45 bench full_8k --policies full --prompts 8192 --batches 4,8,16 --new-tokens 64 --warmup 0
+    step bench.full_32k 45 bench full_32k --policies full --prompts 32768 --batches 4,8 --new-tokens 64 --warmup 0
+    step sanitizer.memcheck 60 sanitized memcheck '*cuda*-Linear*:Memory*'
+    step sanitizer.racecheck 60 sanitized racecheck 'RmsNorm*cuda*:Select*cuda*:DecodeAttention*cuda*:Window*cuda*'
+fi
+
+[[ ! -f $work/bench/bench.jsonl ]] || cp "$work/bench/bench.jsonl" "$output"
+for log in "$work"/*.log; do
+    printf '==== %s\n' "$(basename "$log" .log)"
+    tail -c 200000 "$log"
+done >"$output/gpu_check.log"
+python3 "$report" table "$work" "$output/gpu_check.json"
