@@ -183,26 +183,28 @@ tiny() {
         tiny=(--model "$golden/$1/model" --prompt-tokens "$work/$1.$2.json" --cache-size "$3" --window 16)
 }
 
-llama() {  # the shape of Llama-3.1-8B, with room for the answer behind 131,072 tokens
-    cat <<'JSON'
-{"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 4096, "intermediate_size": 14336,
- "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 128, "vocab_size": 128256,
- "rms_norm_eps": 1e-05, "rope_theta": 500000.0, "max_position_embeddings": 132096, "tie_word_embeddings": false,
- "rope_scaling": {"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
-                  "original_max_position_embeddings": 8192, "rope_type": "llama3"}, "torch_dtype": "bfloat16"}
+# LAYERS HEADS KV_HEADS HEAD_DIM D_FF VOCABULARY CONTEXT: a config.json of Llama's architecture.
+config_of() {
+    cat <<JSON
+{"architectures": ["LlamaForCausalLM"], "model_type": "llama", "num_hidden_layers": $1, "num_attention_heads": $2,
+ "num_key_value_heads": $3, "head_dim": $4, "hidden_size": $(($2 * $4)), "intermediate_size": $5, "vocab_size": $6,
+ "max_position_embeddings": $7, "rms_norm_eps": 1e-05, "rope_theta": 500000.0, "tie_word_embeddings": false,
+ "rope_scaling": {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+                  "original_max_position_embeddings": 8192}, "torch_dtype": "bfloat16"}
 JSON
 }
 
 # ---- the run ---------------------------------------------------------------------------------------------------------
 step machine 30 machine
 if (( self_test )); then
-    step kernels 60 tests_of "$kernels" --gtest_filter='RmsNorm*:Select*'
-    step engine 120 tests_of "$engine" --gtest_filter='*tiny_qwen2_1_ranks_bf16'
+    step kernels 60 tests_of "$kernels" --gtest_filter='Norm*:TopK*:Rope*'
+    step engine 120 tests_of "$engine" --gtest_filter='*tiny_qwen2_1_ranks_*'
     tiny tiny-qwen2 p120 64
     step cpu_and_cuda.tiny-qwen2 60 cpu_and_cuda tiny-qwen2 0.2 3 0.1 "${tiny[@]}"
     step two_ranks 60 one_and_two_ranks two "${tiny[@]}"
-    cp "$golden/tiny-llama/model/config.json" "$config"
+    config_of 1 1 1 16 32 64 256 >"$config"
     step ceilings 60 ceilings
+    config_of 2 4 2 16 128 256 256 >"$config"
     step bench.batch_1 60 bench batch_1 --policies full,cake --cache-sizes 64 --prompts 64,128 --batches 1 \
         --new-tokens 4 --warmup 0
     step bench.batch_2 60 bench batch_2 --policies cake --cache-sizes 64 --prompts 128 --batches 2 --new-tokens 4 \
@@ -219,7 +221,8 @@ else
     tiny tiny-llama p300 96
     step two_ranks 30 one_and_two_ranks two "${tiny[@]}"
     step two_ranks_nccl 45 with_nccl nccl "${tiny[@]}"
-    llama >"$config"
+    # Llama-3.1-8B, with room for the answer behind 131,072 tokens.
+    config_of 32 32 8 128 14336 128256 132096 >"$config"
     step ceilings 40 ceilings
     # A prompt passes once for both policies; full caches only as many as fit into 80 GB beside the weights.
     step bench.batch_1 150 bench batch_1 --policies full,cake --cache-sizes 1024 --prompts 8192,32768,131072 \
@@ -229,7 +232,7 @@ else
     step bench.full_8k 45 bench full_8k --policies full --prompts 8192 --batches 4,8,16 --new-tokens 64 --warmup 0
     step bench.full_32k 45 bench full_32k --policies full --prompts 32768 --batches 4,8 --new-tokens 64 --warmup 0
     step sanitizer.memcheck 60 sanitized memcheck '*cuda*-Linear*:Memory*'
-    step sanitizer.racecheck 60 sanitized racecheck 'RmsNorm*cuda*:Select*cuda*:DecodeAttention*cuda*:Window*cuda*'
+    step sanitizer.racecheck 60 sanitized racecheck 'Norm*cuda*:TopK*cuda*:DecodeAttention*cuda*:Window*cuda*'
 fi
 
 [[ ! -f $work/bench/bench.jsonl ]] || cp "$work/bench/bench.jsonl" "$output"
