@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "kernels/backend.h"
+#include "kernels/cuda/cudnn_attention.h"
 #include "kernels/cuda/device.h"
 
 namespace cake {
@@ -103,6 +104,7 @@ private:
     int next_event_ = 0;
     std::vector<std::weak_ptr<std::function<void()>>> looks_;  // of while_waiting()
     gpu::Gemm gemm_;
+    gpu::CudnnAttention cudnn_;
     std::vector<Buffer> decode_work_;
     Buffer row_sums_;  // of column_sums, which runs in one stream at a time
 };
