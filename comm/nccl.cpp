@@ -60,9 +60,8 @@ void refuse_shared_gpus(const std::vector<std::string>& gpus) {
         const auto first = std::find(gpus.begin(), gpu, *gpu);
         if (first != gpu)
             throw usage_error(
-                "ranks {} and {} have the same GPU, {}, and NCCL {} wants one for each: start "
-                "fewer ranks, "
-                "or let them share it with --share-gpu",
+                "ranks {} and {} have the same GPU, {}, and NCCL {} wants one for each: start one "
+                "rank per GPU, or let ranks share one with --share-gpu",
                 first - gpus.begin(), gpu - gpus.begin(), *gpu, nccl_version());
     }
 }
@@ -104,10 +103,10 @@ public:
     }
     Traffic traffic() const override;
 
-    void check();
     Buffer symmetric_memory(std::size_t bytes);
 
 private:
+    void check();
     bool alone() const { return size() == 1; }
     cudaStream_t stream(Stream s) const { return device_.cuda_stream(s); }
     ncclComm_t comm() {
@@ -131,9 +130,10 @@ private:
 
     std::unique_ptr<Communicator> host_;
     NcclDevice device_;
-    ncclComm_t comm_ = nullptr;  // null: one rank alone, or given up
-    std::string failure_;        // why it was given up
-    Traffic traffic_;            // of what went through NCCL
+    ncclComm_t comm_ = nullptr;    // null: one rank alone, or given up
+    std::string failure_;          // why it was given up
+    std::shared_ptr<void> watch_;  // lets check() be called while the host waits
+    Traffic traffic_;              // of what went through NCCL
     int exceptions_ = std::uncaught_exceptions();
 #if NCCL_VERSION_CODE >= NCCL_VERSION(2, 27, 0)
     struct Window {
@@ -163,6 +163,8 @@ NcclCommunicator::NcclCommunicator(std::unique_ptr<Communicator> host, NcclDevic
     config.blocking = 0;
     NCCL_CHECK(ncclCommInitRankConfig(&comm_, size(), id, rank(), &config),
                Clock::now() + device_.start_within);
+    if (device_.while_waiting)
+        watch_ = device_.while_waiting([this] { check(); });
 }
 
 NcclCommunicator::~NcclCommunicator() {
@@ -344,11 +346,6 @@ Buffer NcclCommunicator::symmetric_memory(std::size_t bytes) {
 std::unique_ptr<Communicator> make_nccl_communicator(std::unique_ptr<Communicator> host,
                                                      NcclDevice device) {
     return std::make_unique<NcclCommunicator>(std::move(host), std::move(device));
-}
-
-void check_nccl(Communicator& comm) {
-    if (auto* nccl = dynamic_cast<NcclCommunicator*>(&comm))
-        nccl->check();
 }
 
 Buffer nccl_symmetric_memory(Communicator& comm, std::size_t bytes) {

@@ -19,6 +19,9 @@ namespace cake {
 // The calling thread's GPU, as NCCL needs it.
 struct NcclDevice {
     std::function<CUstream_st*(Stream)> cuda_stream;
+    // Has `look` called whenever the host waits for the device, as long as what is returned lives: after an error of the
+    // network the device would wait for ever. `look` gives up all that is under way, and throws. May be empty.
+    std::function<std::shared_ptr<void>(std::function<void()> look)> while_waiting = {};
     std::chrono::milliseconds start_within = std::chrono::minutes(2);
 };
 
@@ -28,16 +31,9 @@ struct NcclDevice {
 std::unique_ptr<Communicator> make_nccl_communicator(std::unique_ptr<Communicator> host,
                                                      NcclDevice device);
 
-// The next two are about NCCL alone, so they are no part of Communicator: of another communicator, and of a build
-// without NCCL, they do nothing.
-
-// Throws what has gone wrong in collectives under way, once they are given up. An error of the network leaves them
-// waiting for ever, so whoever waits for a stream calls this now and then. Every collective looks first, too.
-void check_nccl(Communicator& comm);
-
-// Device memory that NCCL reaches on all ranks at once, for the sums of a block: a small one in it takes a fraction of
-// the time. Empty where NCCL (before 2.27) or the machine has none to give: any memory will do then. Collective, with the
-// same size on all ranks. It goes with the communicator, whatever becomes of the Buffer.
+// Device memory that the GPUs of all ranks reach in each other, which makes small sums in it faster; for the sums of a
+// block. Collective, the same size on all ranks. It goes with the communicator, whatever becomes of the Buffer. Empty where
+// NCCL (before 2.27) or the machine has none, and of any other communicator: NCCL alone knows it, so it is no method of all.
 Buffer nccl_symmetric_memory(Communicator& comm, std::size_t bytes);
 
 // The library in use, "2.28.9"; empty in a build without NCCL.

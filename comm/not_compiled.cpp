@@ -7,8 +7,6 @@ std::unique_ptr<Communicator> make_nccl_communicator(std::unique_ptr<Communicato
     throw NotCompiled("NCCL");
 }
 
-void check_nccl(Communicator&) {}
-
 Buffer nccl_symmetric_memory(Communicator&, std::size_t) { return {}; }
 
 std::string nccl_version() { return {}; }

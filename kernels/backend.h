@@ -219,5 +219,7 @@ CudaDevices cuda_devices();
 
 // The queue (cudaStream_t) behind a stream of a CUDA backend, for libraries that put work into it.
 CUstream_st* cuda_queue(Backend& dev, Stream s);
+// While the host waits in synchronize(), `look` is called over and over and may throw; until what is returned dies.
+std::shared_ptr<void> cuda_while_waiting(Backend& dev, std::function<void()> look);
 
 }  // namespace cake

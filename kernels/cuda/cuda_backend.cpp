@@ -62,10 +62,20 @@ CudaDevices cuda_devices() {
     return {devices.count, devices.reason};
 }
 
-CUstream_st* cuda_queue(Backend& dev, Stream s) {
+namespace {
+
+CudaBackend& as_cuda(Backend& dev) {
     auto* cuda = dynamic_cast<CudaBackend*>(&dev);
-    CAKE_CHECK(cuda, "the {} backend has no queues", dev.name());
-    return cuda->queue(s);
+    CAKE_CHECK(cuda, "the {} backend is not CUDA's", dev.name());
+    return *cuda;
+}
+
+}  // namespace
+
+CUstream_st* cuda_queue(Backend& dev, Stream s) { return as_cuda(dev).queue(s); }
+
+std::shared_ptr<void> cuda_while_waiting(Backend& dev, std::function<void()> look) {
+    return as_cuda(dev).while_waiting(std::move(look));
 }
 
 namespace gpu {

@@ -84,6 +84,7 @@ public:
     void top_k(Stream s, View score, View keep) override;
 
     gpu::Queue queue(Stream s);
+    std::shared_ptr<void> while_waiting(std::function<void()> look);
 
 private:
     // The data of a tensor of activations, after a check of its type.

@@ -122,7 +122,11 @@ std::unique_ptr<Communicator> make_group(const RunConfig& config, World& world, 
     const bool may_share = config.engine.share_gpu && !nccl_shares_gpus();
     if (host->size() > 1 && !may_share && !nccl_version().empty())
         return make_nccl_communicator(
-            std::move(host), {.cuda_stream = [&dev](Stream s) { return cuda_queue(dev, s); }});
+            std::move(host), {.cuda_stream = [&dev](Stream s) { return cuda_queue(dev, s); },
+                              .while_waiting =
+                                  [&dev](std::function<void()> look) {
+                                      return cuda_while_waiting(dev, std::move(look));
+                                  }});
     if (host->size() > 1 && !may_share && world.rank() == 0)
         spdlog::warn("this build has no NCCL: what GPUs exchange passes through the host");
     return make_staged_communicator(

@@ -120,20 +120,47 @@ TEST_F(NcclCommunicator, GivesUpWhereRanksDoNotFindEachOther) {
 }
 
 TEST_F(NcclCommunicator, ReportsAFailingNetworkWhileTheHostWaits) {
-    run_nccl_ranks(2, [](Communicator& comm) {
-        adds_whole_numbers(comm, 10);
-        comm.barrier();
-        EXPECT_NO_THROW(check_nccl(comm));
-        comm.barrier();
+    run_ranks(2, [](Communicator& threads) {
+        std::function<void()> look;
+        NcclDevice device = gpu(threads.rank());
+        device.while_waiting = [&](std::function<void()> f) {
+            look = std::move(f);
+            return std::make_shared<int>();
+        };
+        const auto comm = make_nccl_communicator(threads.split(0), device);
+        adds_whole_numbers(*comm, 10);
+        EXPECT_NO_THROW(look());
+        comm->barrier();
         change_fake_nccl([](FakeNccl& fake) { fake.network_fails = true; });
         const auto says_why = AllOf(HasSubstr("remote error"), HasSubstr("last words"));
-        EXPECT_THAT(failure([&] { check_nccl(comm); }), says_why);
+        EXPECT_THAT(failure(look), says_why);
         // So does every call from now on.
         std::vector<float> x(3);
-        EXPECT_THAT(failure([&] { comm.all_reduce_sum(Stream{}, view_of(x)); }), says_why);
-        EXPECT_THAT(failure([&] { comm.barrier(); }), says_why);
+        EXPECT_THAT(failure([&] { comm->all_reduce_sum(Stream{}, view_of(x)); }), says_why);
+        EXPECT_THAT(failure([&] { comm->barrier(); }), says_why);
     });
     EXPECT_EQ(fake_nccl().aborted, 2);
+}
+
+// Nobody looks after what is gone, and a group is looked after like the whole.
+TEST_F(NcclCommunicator, IsLookedAfterAsLongAsItLives) {
+    run_ranks(2, [](Communicator& threads) {
+        std::vector<std::weak_ptr<void>> watched;
+        NcclDevice device = gpu(threads.rank());
+        device.while_waiting = [&](std::function<void()>) {
+            auto handle = std::make_shared<int>();
+            watched.push_back(handle);
+            return handle;
+        };
+        auto comm = make_nccl_communicator(threads.split(0), device);
+        auto group = comm->split(0);
+        ASSERT_EQ(watched.size(), 2u);
+        EXPECT_FALSE(watched[0].expired() || watched[1].expired());
+        group.reset();
+        EXPECT_TRUE(watched[1].expired());
+        comm.reset();
+        EXPECT_TRUE(watched[0].expired());
+    });
 }
 
 TEST_F(NcclCommunicator, NamesTheCallThatFailed) {

@@ -36,9 +36,12 @@ protected:
         why_not = *std::max_element(all.begin(), all.end());
         if (!why_not.empty())
             GTEST_SKIP() << why_not;
-        nccl = make_nccl_communicator(world.comm().split(0), {.cuda_stream = [this](Stream s) {
-                                          return cuda_queue(*dev, s);
-                                      }});
+        nccl = make_nccl_communicator(
+            world.comm().split(0), {.cuda_stream = [this](Stream s) { return cuda_queue(*dev, s); },
+                                    .while_waiting =
+                                        [this](std::function<void()> look) {
+                                            return cuda_while_waiting(*dev, std::move(look));
+                                        }});
     }
 
     // For values in host memory.
@@ -95,7 +98,6 @@ TEST_F(NcclSums, RunInSymmetricMemoryWhereThereIsSome) {
         GTEST_SKIP() << "NCCL " << nccl_version() << " gives none on this machine";
     const View x(memory.data(), DType::F32, Shape{4096});
     expect_sums(x, 3, [&] { nccl->all_reduce_sum({}, x); });
-    EXPECT_NO_THROW(check_nccl(*nccl));
 }
 
 TEST_F(NcclSums, CanBeCapturedInAGraph) {

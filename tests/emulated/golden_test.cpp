@@ -37,11 +37,12 @@ protected:
     }
     bool narrow() const { return GetParam().activations == DType::BF16; }
 
-    // BF16 has 8 bits. Logits were off by 0.12 at most, on any number of ranks; all is allowed twice that or less.
+    // BF16 has 8 bits. On any number of ranks logits were off by 0.12 at most, statistics by 1.2 %, budgets by 2 tokens, and
+    // 1.6 % of the kept tokens were others: about twice that is allowed.
     Closeness close() const {
         if (!narrow())
             return {};
-        return {.logits = 0.25, .statistics = 0.05, .kept = 0.1, .budget = 3, .answers = false};
+        return {.logits = 0.25, .statistics = 0.025, .kept = 0.035, .budget = 3, .answers = false};
     }
 
     RunPrompt run() const {
@@ -64,6 +65,8 @@ TEST_P(EmulatedEngine, GivesTheLogitsAndTokensOfTheOfficialModel) {
 }
 
 TEST_P(EmulatedEngine, KeepsTheTokensOfTheOfficialCode) {
+    if (golden.runs().empty())
+        GTEST_SKIP() << "nothing was evicted in this model's captures";
     expect_official_evictions(golden, close(), run());
 }
 
