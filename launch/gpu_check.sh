@@ -5,7 +5,7 @@
 #
 # usage: gpu_check.sh [--output DIR] [--seconds N] [--model FILE.gguf]
 #        launch/gpu_check.sh --self-test     the same steps, small, on emulated GPUs of a build here (CAKE_BUILD)
-#   --output    for gpu_check.json, gpu_check.log, bench.jsonl; default $OUT, else gpu-check
+#   --output    for gpu_check.json, gpu_check.log, bench.jsonl, own.jsonl (our own attention); default $OUT, else gpu-check
 #   --seconds   when they have passed, what is left is not started and what runs is ended; default 460
 #   --model     a real model to compare CPU and CUDA on; default: the bundle's, where it has one
 # The last lines are a table. exit: 0 all that ran passed, 1 a step failed, 2 wrong usage
@@ -69,6 +69,7 @@ else
     fi
     [[ -f $here/lib/libnccl.so.2 ]] || find_library libnccl.so.2
     find_library libcublasLt.so.13
+    find_library libcudnn.so.9
 fi
 
 # ---- steps -----------------------------------------------------------------------------------------------------------
@@ -150,7 +151,7 @@ with_nccl() {
 
 ceilings() { "$cake" bench --ceilings --quiet --model "$config" --backend cuda; }
 
-# NAME ARGUMENTS...: rows go to one file; a run that adds combinations makes only these.
+# NAME ARGUMENTS...: rows go to one file ($rows/bench.jsonl); a run that adds combinations makes only these.
 bench() {
     local status=0 watcher=
     if command -v nvidia-smi >/dev/null; then
@@ -158,10 +159,13 @@ bench() {
         watcher=$!
     fi
     shift
-    "$cake" bench --quiet --model "$config" --backend cuda --random-weights 1 --repeat 1 --output "$work/bench" "$@" || status=$?
+    "$cake" bench --quiet --model "$config" --backend cuda --random-weights 1 --repeat 1 \
+        --output "$work/${rows:-bench}" "$@" || status=$?
     [[ -z $watcher ]] || kill "$watcher"
     return $status
 }
+
+own_attention() { CAKE_CUDNN=0 rows=own bench "$@"; }
 
 # TOOL FILTER
 sanitized() {
@@ -174,7 +178,7 @@ sanitized() {
     "$tool" --tool "$1" --error-exitcode 9 "$kernels" --gtest_brief=1 --gtest_filter="$2"
 }
 
-export -f machine tests_of generate agree cpu_and_cuda one_and_two_ranks with_nccl ceilings bench sanitized
+export -f machine tests_of generate agree cpu_and_cuda one_and_two_ranks with_nccl ceilings bench own_attention sanitized
 export cake work report kernels here config=$work/config.json
 
 # Arguments of generate for a model of tests/golden and one of its prompts.
@@ -183,28 +187,32 @@ tiny() {
         tiny=(--model "$golden/$1/model" --prompt-tokens "$work/$1.$2.json" --cache-size "$3" --window 16)
 }
 
-llama() {  # the shape of Llama-3.1-8B, with room for the answer behind 131,072 tokens
-    cat <<'JSON'
-{"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 4096, "intermediate_size": 14336,
- "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 128, "vocab_size": 128256,
- "rms_norm_eps": 1e-05, "rope_theta": 500000.0, "max_position_embeddings": 132096, "tie_word_embeddings": false,
- "rope_scaling": {"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
-                  "original_max_position_embeddings": 8192, "rope_type": "llama3"}, "torch_dtype": "bfloat16"}
+# LAYERS HEADS KV_HEADS HEAD_DIM D_FF VOCABULARY CONTEXT: a config.json of Llama's architecture.
+config_of() {
+    cat <<JSON
+{"architectures": ["LlamaForCausalLM"], "model_type": "llama", "num_hidden_layers": $1, "num_attention_heads": $2,
+ "num_key_value_heads": $3, "head_dim": $4, "hidden_size": $(($2 * $4)), "intermediate_size": $5, "vocab_size": $6,
+ "max_position_embeddings": $7, "rms_norm_eps": 1e-05, "rope_theta": 500000.0, "tie_word_embeddings": false,
+ "rope_scaling": {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+                  "original_max_position_embeddings": 8192}, "torch_dtype": "bfloat16"}
 JSON
 }
 
 # ---- the run ---------------------------------------------------------------------------------------------------------
 step machine 30 machine
 if (( self_test )); then
-    step kernels 60 tests_of "$kernels" --gtest_filter='RmsNorm*:Select*'
-    step engine 120 tests_of "$engine" --gtest_filter='*tiny_qwen2_1_ranks_bf16'
+    step kernels 60 tests_of "$kernels" --gtest_filter='Norm*:TopK*:Rope*'
+    step engine 120 tests_of "$engine" --gtest_filter='*tiny_qwen2_1_ranks_*'
     tiny tiny-qwen2 p120 64
     step cpu_and_cuda.tiny-qwen2 60 cpu_and_cuda tiny-qwen2 0.2 3 0.1 "${tiny[@]}"
     step two_ranks 60 one_and_two_ranks two "${tiny[@]}"
-    cp "$golden/tiny-llama/model/config.json" "$config"
+    config_of 1 1 1 16 32 64 256 >"$config"
     step ceilings 60 ceilings
+    config_of 2 4 2 16 128 256 256 >"$config"
     step bench.batch_1 60 bench batch_1 --policies full,cake --cache-sizes 64 --prompts 64,128 --batches 1 \
         --new-tokens 4 --warmup 0
+    step bench.own 60 own_attention own --policies cake --cache-sizes 64 --prompts 64 --batches 1 --new-tokens 4 \
+        --warmup 0
     step bench.batch_2 60 bench batch_2 --policies cake --cache-sizes 64 --prompts 128 --batches 2 --new-tokens 4 \
         --warmup 0
 else
@@ -219,20 +227,24 @@ else
     tiny tiny-llama p300 96
     step two_ranks 30 one_and_two_ranks two "${tiny[@]}"
     step two_ranks_nccl 45 with_nccl nccl "${tiny[@]}"
-    llama >"$config"
+    # Llama-3.1-8B, with room for the answer behind 131,072 tokens.
+    config_of 32 32 8 128 14336 128256 132096 >"$config"
     step ceilings 40 ceilings
     # A prompt passes once for both policies; full caches only as many as fit into 80 GB beside the weights.
-    step bench.batch_1 150 bench batch_1 --policies full,cake --cache-sizes 1024 --prompts 8192,32768,131072 \
-        --batches 1 --new-tokens 64 --warmup 1
-    step bench.cake 90 bench cake --policies cake --cache-sizes 1024 --prompts 8192,32768,131072 --batches 4,8,16 \
-        --new-tokens 64 --warmup 0
-    step bench.full_8k 45 bench full_8k --policies full --prompts 8192 --batches 4,8,16 --new-tokens 64 --warmup 0
-    step bench.full_32k 45 bench full_32k --policies full --prompts 32768 --batches 4,8 --new-tokens 64 --warmup 0
+    large=(--cache-sizes 1024 --new-tokens 64 --set engine.prefill_chunk=8192)
+    step bench.batch_1 150 bench batch_1 --policies full,cake --prompts 8192,32768,131072 --batches 1 --warmup 1 \
+        "${large[@]}"
+    step bench.cake 90 bench cake --policies cake --prompts 8192,32768,131072 --batches 4,8,16 --warmup 0 "${large[@]}"
+    step bench.full_8k 45 bench full_8k --policies full --prompts 8192 --batches 4,8,16 --warmup 0 "${large[@]}"
+    step bench.full_32k 45 bench full_32k --policies full --prompts 32768 --batches 4,8 --warmup 0 "${large[@]}"
+    step bench.own 60 own_attention own --policies cake --prompts 8192,32768 --batches 1 --warmup 1 "${large[@]}"
     step sanitizer.memcheck 60 sanitized memcheck '*cuda*-Linear*:Memory*'
-    step sanitizer.racecheck 60 sanitized racecheck 'RmsNorm*cuda*:Select*cuda*:DecodeAttention*cuda*:Window*cuda*'
+    step sanitizer.racecheck 60 sanitized racecheck 'Norm*cuda*:TopK*cuda*:DecodeAttention*cuda*:Window*cuda*'
 fi
 
-[[ ! -f $work/bench/bench.jsonl ]] || cp "$work/bench/bench.jsonl" "$output"
+for rows in bench own; do
+    [[ ! -f $work/$rows/bench.jsonl ]] || cp "$work/$rows/bench.jsonl" "$output/$rows.jsonl"
+done
 for log in "$work"/*.log; do
     printf '==== %s\n' "$(basename "$log" .log)"
     tail -c 200000 "$log"

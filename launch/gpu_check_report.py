@@ -88,7 +88,7 @@ def key_of(row: dict) -> tuple:
 
 
 def rows_of(folder: pathlib.Path) -> list:
-    path = folder / "bench" / "bench.jsonl"
+    path = folder / "bench.jsonl"
     rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
     return [row for row in rows if row.get("kind") == "cell"]
 
@@ -107,14 +107,14 @@ def targets_of(rows: list) -> list:
 
 def print_rows(rows: list) -> None:
     found = {key_of(row): row for row in rows if row.get("fits")}
-    print(f"\n{'policy':8}{'prompt':>8}{'batch':>6} | {'prefill s':>9}{'TFLOP/s':>9}{'% GEMM':>8} | "
-          f"{'tokens/s':>9}{'step ms':>9}{'GB/s':>8}{'% copy':>8}{'x full':>7}")
+    print(f"\n{'policy':8}{'prompt':>8}{'batch':>6} | {'prefill s':>9}{'TFLOP/s':>10}{'% GEMM':>8} | "
+          f"{'tokens/s':>9}{'step ms':>10}{'GB/s':>10}{'% copy':>8}{'x full':>7}")
     for (policy, length, batch), row in sorted(found.items(), key=lambda item: (item[0][1], item[0][2], item[0][0])):
         p, d = row["prefill"], row["decode"]
         full = found.get(("full", length, batch))
         ratio = d["tokens_per_s"] / full["decode"]["tokens_per_s"] if full and policy != "full" else None
-        print(f"{policy:8}{length:8}{batch:6} | {p['s']:9.3f}{p['tflop_s']:9.3g}{p['percent_of_gemm']:8.1f} | "
-              f"{d['tokens_per_s']:9.1f}{d['step_ms']:9.3f}{d['gb_s']:8.4g}{d['percent_of_bandwidth']:8.1f}"
+        print(f"{policy:8}{length:8}{batch:6} | {p['s']:9.3f}{p['tflop_s']:10.3g}{p['percent_of_gemm']:8.1f} | "
+              f"{d['tokens_per_s']:9.1f}{d['step_ms']:10.3f}{d['gb_s']:10.4g}{d['percent_of_bandwidth']:8.1f}"
               f"{f'{ratio:.2f}' if ratio else '-':>7}")
     print(f"\nseconds by phase   {'prompt':>8}{'batch':>6}" + "".join(f"{phase:>11}" for phase in PHASES))
     for (policy, length, batch), row in sorted(found.items(), key=lambda item: (item[0][1], item[0][2], item[0][0])):
@@ -126,18 +126,28 @@ def print_rows(rows: list) -> None:
 
 def table(folder: str, out: str) -> int:
     work = pathlib.Path(folder)
-    steps, rows = steps_of(work), rows_of(work)
+    steps, rows, own = steps_of(work), rows_of(work / "bench"), rows_of(work / "own")
     targets = targets_of(rows)
-    log = lambda name: (work / f"{name}.log").read_text(errors="replace") if (work / f"{name}.log").exists() else ""
-    pathlib.Path(out).write_text(json.dumps({"machine": log("machine").splitlines(), "ceilings": log("ceilings").splitlines(),
-                                             "steps": steps, "rows": rows, "targets": targets}, indent=1) + "\n")
+
+    def log(name: str) -> str:
+        path = work / f"{name}.log"
+        return path.read_text(errors="replace") if path.exists() else ""
+
+    everything = {"machine": log("machine").splitlines(), "ceilings": log("ceilings").splitlines(), "steps": steps,
+                  "rows": rows, "rows_of_own_attention": own, "targets": targets}
+    pathlib.Path(out).write_text(json.dumps(everything, indent=1) + "\n")
     if rows:
         print_rows(rows)
+    if own:
+        print("\nwith attention of our own, not cuDNN's:")
+        print_rows(own)
     print()
     for target in targets:
-        print(f"{'met   ' if target['met'] else 'missed'} {target['name']}: {target['measured']:.4g}, wanted {target['wanted']}")
+        met = "met   " if target["met"] else "missed"
+        print(f"{met} {target['name']}: {target['measured']:.4g}, wanted {target['wanted']}")
     for step in steps:
-        print(f"{step['status']:8}{step['seconds']:4} s  {step['name']:30} {step['why'] + '; ' if step['why'] else ''}{step['said'][-150:]}")
+        what = "; ".join(text for text in (step["why"], step["said"][-150:]) if text)
+        print(f"{step['status']:8}{step['seconds']:4} s  {step['name']:30} {what}")
     count = {status: sum(step["status"] == status for step in steps) for status in ("passed", "failed", "skipped")}
     print(", ".join(f"{number} {status}" for status, number in count.items()))
     return int(count["failed"] > 0 or count["passed"] == 0)
