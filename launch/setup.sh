@@ -3,10 +3,17 @@
 # those that are missing. Where all are there it does nothing and prints nothing.
 #
 # usage: launch/setup.sh [PACKAGE...]
-#   PACKAGE   these instead
-# exit:  0 all there, 2 some are missing and may not be installed from here
+#        launch/setup.sh --cudnn-frontend
+#   PACKAGE            these instead
+#   --cudnn-frontend   fetches the headers that a build with cuDNN needs (PyPI, 12 MB, Apache-2.0 and MIT) into
+#                      build/cudnn-frontend, where CMake finds them; nothing else is installed
+# exit:  0 all there, 2 some are missing and may not be installed from here, 1 the headers could not be fetched
 # CAKE_SKIP_SETUP=1 skips the check, for machines that have the libraries by other means.
 set -euo pipefail
+
+if [[ ${1:-} == --cudnn-frontend ]]; then
+    exec bash "$(dirname "${BASH_SOURCE[0]}")/get_cudnn_frontend.sh"
+fi
 
 packages=(
     cmake ninja-build g++ pkgconf                # build

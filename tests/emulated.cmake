@@ -28,7 +28,7 @@ endforeach()
 file(GLOB simt_tests CONFIGURE_DEPENDS simt/*_test.cpp)
 set_source_files_properties(${simt_sources} ${simt_tests} simt/planted_bugs.cpp PROPERTIES
   COMPILE_DEFINITIONS CAKE_SIMT COMPILE_OPTIONS -Wno-unknown-pragmas)
-list(APPEND simt_sources support/simt/device.cpp support/simt/memory.cpp)
+list(APPEND simt_sources support/simt/device.cpp support/simt/memory.cpp ${PROJECT_SOURCE_DIR}/kernels/cuda/no_cudnn.cpp)
 
 # The machine switches stacks: it is never compiled with a sanitizer, and tells the one that the kernels are compiled with.
 set(machine_sources support/simt/fiber.cpp support/simt/machine.cpp support/simt/shared_memory.cpp)

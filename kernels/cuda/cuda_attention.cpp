@@ -1,5 +1,4 @@
 // Attention of a prompt's chunks.
-#include "kernels/cuda/attention.h"
 #include "kernels/cuda/cuda_backend.h"
 
 namespace cake {
@@ -16,18 +15,22 @@ void CudaBackend::attention(Stream s, View q, View k, View v, std::int64_t first
                cake::name(k.dtype()));
     CAKE_CHECK(first >= 0 && first + n <= k.dim(1), "keys {}..{} of {}", first, first + n,
                k.dim(1));
-    gpu::attention(queue(s), {.dtype = activations_,
-                              .cache_type = k.dtype(),
-                              .q = activation(q),
-                              .k = k.data(),
-                              .v = v.data(),
-                              .out = activation(out),
-                              .capacity = k.dim(1),
-                              .n = int(n),
-                              .first = int(first),
-                              .n_q = int(n_q),
-                              .group = int(n_q / n_kv),
-                              .d_head = int(d_head)});
+    const gpu::AttentionTask task{.dtype = activations_,
+                                  .cache_type = k.dtype(),
+                                  .q = activation(q),
+                                  .k = k.data(),
+                                  .v = v.data(),
+                                  .out = activation(out),
+                                  .capacity = k.dim(1),
+                                  .n = int(n),
+                                  .first = int(first),
+                                  .n_q = int(n_q),
+                                  .group = int(n_q / n_kv),
+                                  .d_head = int(d_head)};
+    if (const auto work_bytes = cudnn_.work_bytes(task))
+        cudnn_.run(queue(s), task, scratch(s, *work_bytes));
+    else
+        gpu::attention(queue(s), task);
 }
 
 }  // namespace cake

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "kernels/backend.h"
+#include "kernels/cuda/cudnn_attention.h"
 #include "kernels/cuda/device.h"
 
 namespace cake {
@@ -102,6 +103,7 @@ private:
     std::array<gpu::OwnedEvent, kEvents> events_;
     int next_event_ = 0;
     gpu::Gemm gemm_;
+    gpu::CudnnAttention cudnn_;
     std::vector<Buffer> decode_work_;
     Buffer row_sums_;  // of column_sums, which runs in one stream at a time
 };

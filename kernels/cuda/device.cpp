@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "kernels/cuda/cublas_lt.h"
+#include "kernels/cuda/cudnn_attention.h"
 
 namespace cake::gpu {
 namespace {
@@ -90,6 +91,7 @@ Versions versions() noexcept {
     cudaDriverGetVersion(&out.driver);
     cudaRuntimeGetVersion(&out.runtime);
     try {
+        out.attention = attention_in_use();
         out.gemm_library = cublas_lt().version();
     } catch (const Error&) {  // not installed
     }

@@ -37,6 +37,7 @@ DeviceProperties device_properties(int device);
 struct Versions {
     int driver = 0, runtime = 0;   // 13000 is 13.0; driver 0: none
     std::size_t gemm_library = 0;  // cuBLASLt's, 130100 is 13.1; 0: none
+    std::string attention;         // what computes a prompt's attention, for people
 };
 Versions versions() noexcept;
 

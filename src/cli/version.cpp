@@ -61,6 +61,8 @@ void describe_gpus(const Line& line) {
                              ? fmt::format("{}.{}.{}", v.gemm_library / 10000,
                                            v.gemm_library / 100 % 100, v.gemm_library % 100)
                              : "not found");
+    if (v.runtime)
+        line("attention", v.attention);
     line("NCCL", nccl_version().empty() ? absent : nccl_version());
     if (v.runtime)
         line("driver", v.driver ? "CUDA " + release(v.driver) : "none");

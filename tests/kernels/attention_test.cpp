@@ -94,6 +94,31 @@ TEST_P(Attention, StartsAnywhereInThePrompt) {
     }
 }
 
+// So long that a GPU may have a library do it (kernels/cuda/cudnn_attention.h). Each row is a problem of its own to the
+// reference; some are enough.
+TEST_P(Attention, AgreesWithTheReferenceInLongChunks) {
+    const bool large = dev().name() == "cuda" && !emulated();
+    const std::int64_t first = large ? 9000 : 90, n = large ? 8191 : 71, S = first + n;
+    for (const Heads& heads : {Heads{64, 8, 64}, Heads{32, 8, 128}}) {
+        const auto [all_q, all_kv, d] = heads;
+        const std::int64_t n_q = large ? all_q : all_q / 8, n_kv = all_kv / (large ? 1 : 8);
+        SCOPED_TRACE(fmt::format("{} over {} heads of {}", n_q, n_kv, d));
+        const auto q = random_values(n * n_q * d, 1, activations());
+        const auto k = random_values(S * n_kv * d, 2, DType::BF16),
+                   v = random_values(S * n_kv * d, 3, DType::BF16);
+        const auto got = run({n_q, n_kv, d}, q, k, v, first, kWhole, DType::BF16);
+        for (const std::int64_t row : {std::int64_t(0), std::int64_t(63), n / 2, n - 2, n - 1}) {
+            const auto row_of = [&](const std::vector<float>& x) {
+                return std::span(x).subspan(std::size_t(row * n_q * d), std::size_t(n_q * d));
+            };
+            const auto want =
+                reference::attention(row_of(q), k, v, std::size_t(first + row), 1, std::size_t(n_q),
+                                     std::size_t(n_kv), std::size_t(d));
+            EXPECT_THAT(row_of(got), NearTo(want, tolerance())) << "row " << row;
+        }
+    }
+}
+
 // Scores of +-1000: e^1000 is no float, and the largest of them comes last.
 TEST_P(Attention, SurvivesScoresOfAnySize) {
     constexpr std::int64_t S = 140, d = 16;
