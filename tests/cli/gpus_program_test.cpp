@@ -1,9 +1,11 @@
 // How the program finds its GPUs: none, or the emulated one of cake_emulated.
 #include <algorithm>
 #include <cstdlib>
+#include <fstream>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
 
 #include "support/golden.h"
 #include "support/run_program.h"
@@ -91,6 +93,19 @@ TEST_F(EmulatedGpuOfAProgram, IsNotEnoughForTwoRanks) {
                                           "for local rank 1"));
     }
     EXPECT_EQ(run_on_ranks(2, generate({"--backend", "cpu"})).exit_code, 0);
+}
+
+// Their sums pass through pinned memory and MPI.
+TEST_F(EmulatedGpuOfAProgram, IsSharedWhereRanksMay) {
+    const std::string file = folder.file("report.json");
+    const auto result = run_on_ranks(2, generate({"--share-gpu", "--check", "--report", file}));
+    ASSERT_EQ(result.exit_code, 0) << result.err;
+    const nlohmann::json report = nlohmann::json::parse(std::ifstream(file));
+    EXPECT_EQ(report["machine"]["backend"], "cuda");
+    const auto tokens = report["requests"][0]["tokens"].size();
+    EXPECT_GT(tokens, 0u);
+    EXPECT_EQ(report["traffic"]["all_reduce_calls"],
+              tokens * (2 * report["model"]["layers"].get<std::size_t>() + 1));
 }
 
 }  // namespace
