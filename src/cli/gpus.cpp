@@ -43,8 +43,7 @@ std::vector<int> deal_gpus(std::span<const VisibleGpus> ranks, bool share) {
             throw usage_error(
                 "{} ranks of a host see {} GPU{} in all, and none is left for local rank {}: start "
                 "one rank per GPU, let ranks share one with --share-gpu, or compute on the CPU "
-                "with "
-                "--backend cpu",
+                "with --backend cpu",
                 ranks.size(), ranks_on.size(), ranks_on.size() == 1 ? "" : "s", devices.size());
         devices.push_back(int(freest - ids.begin()));
     }

@@ -98,7 +98,7 @@ TEST_P(Attention, StartsAnywhereInThePrompt) {
 // reference; some are enough.
 TEST_P(Attention, AgreesWithTheReferenceInLongChunks) {
     const bool large = dev().name() == "cuda" && !emulated();
-    const std::int64_t first = large ? 9000 : 90, n = large ? 8191 : 71, S = first + n;
+    const std::int64_t first = large ? 20000 : 90, n = large ? 8191 : 71, S = first + n;
     for (const Heads& heads : {Heads{64, 8, 64}, Heads{32, 8, 128}}) {
         const auto [all_q, all_kv, d] = heads;
         const std::int64_t n_q = large ? all_q : all_q / 8, n_kv = all_kv / (large ? 1 : 8);
@@ -106,7 +106,7 @@ TEST_P(Attention, AgreesWithTheReferenceInLongChunks) {
         const auto q = random_values(n * n_q * d, 1, activations());
         const auto k = random_values(S * n_kv * d, 2, DType::BF16),
                    v = random_values(S * n_kv * d, 3, DType::BF16);
-        const auto got = run({n_q, n_kv, d}, q, k, v, first, kWhole, DType::BF16);
+        const auto got = run({n_q, n_kv, d}, q, k, v, first, (n + 1) / 2, DType::BF16);
         for (const std::int64_t row : {std::int64_t(0), std::int64_t(63), n / 2, n - 2, n - 1}) {
             const auto row_of = [&](const std::vector<float>& x) {
                 return std::span(x).subspan(std::size_t(row * n_q * d), std::size_t(n_q * d));
