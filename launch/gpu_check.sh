@@ -202,7 +202,7 @@ JSON
 step machine 30 machine
 if (( self_test )); then
     step kernels 60 tests_of "$kernels" --gtest_filter='Norm*:TopK*:Rope*'
-    step engine 120 tests_of "$engine" --gtest_filter='*tiny_qwen2_1_ranks_*'
+    step engine 120 tests_of "$engine" --gtest_filter='*GivesTheLogits*tiny_qwen2_1_ranks_bf16'
     tiny tiny-qwen2 p120 64
     step cpu_and_cuda.tiny-qwen2 60 cpu_and_cuda tiny-qwen2 0.2 3 0.1 "${tiny[@]}"
     step two_ranks 60 one_and_two_ranks two "${tiny[@]}"
