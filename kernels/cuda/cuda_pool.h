@@ -19,7 +19,8 @@ public:
 
     // Aligned to 256 bytes, from the slab or else for itself; null where there is not enough. 0 bytes: null.
     void* take(std::size_t bytes);
-    // `bytes`: as it was taken.
+    // `bytes`: as it was taken. The next one to take gets it at once, without waiting for the device: whatever still uses it
+    // must be in the same queue as what comes next.
     void give_back(void* data, std::size_t bytes) noexcept;
 
     std::size_t held_bytes() const { return held_; }
