@@ -35,8 +35,6 @@ public:
     // An event counts until kEvents later ones are recorded.
     Event record(Stream s) override;
     void wait(Stream s, Event e) override;
-    // As a CUDA graph.
-    std::function<void()> capture(Stream s, const std::function<void()>& work) override;
 
     // cuda_block.cpp
     void embed(Stream s, View ids, View table, std::int64_t first_row, View out) override;

@@ -88,20 +88,4 @@ Event CudaBackend::record(Stream s) {
 
 void CudaBackend::wait(Stream s, Event e) { gpu::wait(queue(s), events_[std::size_t(e.index)]); }
 
-std::function<void()> CudaBackend::capture(Stream s, const std::function<void()>& work) {
-    const gpu::Queue captured = queue(s);
-    gpu::begin_capture(captured);
-    try {
-        work();
-    } catch (...) {
-        try {
-            gpu::end_capture(captured);
-        } catch (const Error&) {  // a consequence of the error that is under way
-        }
-        throw;
-    }
-    const auto graph = std::make_shared<gpu::OwnedGraph>(gpu::end_capture(captured));
-    return [captured, graph] { gpu::replay(captured, *graph); };
-}
-
 }  // namespace cake

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <bit>
 #include <cstring>
 
 #include "engine/evict.h"
@@ -23,9 +22,8 @@ Upload upload_of(View& to, const std::vector<T>& values, Shape shape) {
     return {&to, dtype_of<T>, shape, std::as_bytes(std::span(values))};
 }
 
-// In one copy, through memory that only grows; returns whether it is other memory than before. `staged` is free: a step
-// waits for the device before it returns.
-bool upload_together(const Rank& rank, std::span<const Upload> uploads, Tensor& staged,
+// In one copy, through memory that only grows. `staged` is free: a step waits for the device before it returns.
+void upload_together(const Rank& rank, std::span<const Upload> uploads, Tensor& staged,
                      Tensor& device) {
     constexpr std::size_t alignment = 64;
     const auto room = [](const Upload& u) {
@@ -35,8 +33,7 @@ bool upload_together(const Rank& rank, std::span<const Upload> uploads, Tensor& 
     for (const Upload& u : uploads)
         bytes += room(u);
     const std::int64_t elements = std::int64_t(bytes);
-    const bool grows = device.bytes() < bytes;
-    if (grows) {
+    if (device.bytes() < bytes) {
         rank.dev.synchronize(rank.stream);  // kernels may still read what is given back
         staged = rank.dev.tensor(DType::U8, {elements}, Place::Pinned);
         device = rank.dev.tensor(DType::U8, {elements});
@@ -49,25 +46,12 @@ bool upload_together(const Rank& rank, std::span<const Upload> uploads, Tensor& 
     }
     rank.dev.copy(rank.stream, device.view().reshaped({elements}),
                   staged.view().reshaped({elements}));
-    return grows;
-}
-
-// Pages that a table has room for where `pages` are needed. A step is captured for each width, so there are few: at most
-// a quarter is to spare.
-std::size_t table_width(std::size_t pages) {
-    const std::size_t step = std::max<std::size_t>(std::bit_floor(pages) / 4, 1);
-    return (pages + step - 1) / step * step;
 }
 
 }  // namespace
 
 DecodeBatch::DecodeBatch(const Rank& rank, const Model& model, const Policy& policy, Workspace& ws)
-    : rank_(rank),
-      model_(model),
-      policy_(policy),
-      ws_(ws),
-      ids_(rank.dev.tensor(DType::I32, {ws.size.batch}, Place::Pinned)),
-      steps_(rank) {}
+    : rank_(rank), model_(model), policy_(policy), ws_(ws) {}
 
 void DecodeBatch::add(SequenceCache& cache, int prompt_tokens, int new_tokens,
                       std::span<const int> budgets) {
@@ -99,7 +83,6 @@ void DecodeBatch::upload() {
     for (const Member& m : members_)
         for (int l = 0; l < L; ++l)
             max_pages = std::max(max_pages, m.cache->pages(l).size());
-    max_pages = table_width(max_pages);
 
     std::vector<std::int32_t> tables(std::size_t(L * B) * max_pages, -1), lengths, budgets,
         positions;
@@ -130,7 +113,7 @@ void DecodeBatch::upload() {
     kv_.pool = pool.slab();
     probs_.data = ws_.probs;
     scores_.data = ws_.decode_scores.view().reshaped({score_rows(), ws_.decode_scores.shape()[1]});
-    const bool moved = upload_together(
+    upload_together(
         rank_,
         std::array{upload_of(kv_.tables, tables, {L, B, std::int64_t(max_pages)}),
                    upload_of(kv_.lengths, lengths, {L, B}), upload_of(kv_.budgets, budgets, {L, B}),
@@ -138,8 +121,6 @@ void DecodeBatch::upload() {
                    upload_of(probs_.offsets, prob_offsets, {L, B}),
                    upload_of(scores_.offsets, score_offsets, {L, B})},
         staged_, uploaded_);
-    if (moved)
-        steps_.forget();
     score_floats_ = rows * score_rows();
     changed_ = false;
 }
@@ -164,12 +145,6 @@ void DecodeBatch::settle() {
 // Rows of scores of a layer: of each KV head, or one for all of them.
 std::int64_t DecodeBatch::score_rows() const {
     return policy_.heads == Heads::All ? 1 : model_.shard.n_kv();
-}
-
-// Whether ranks sum what they observe while decoding, in a message as long as all sequences' rows.
-bool DecodeBatch::shares_scores() const {
-    return evicts() && policy_.observe != Observe::Nothing &&
-           (policy_.heads == Heads::All || rank_.sharers);
 }
 
 // What the newest token's attention makes of the old ones: in scores_, or added to the running sums of the pages, and then
@@ -217,23 +192,12 @@ Tensor DecodeBatch::step(std::span<const TokenId> tokens) {
     make_room();
     if (changed_)
         upload();
-    std::copy(tokens.begin(), tokens.end(), ids_.span<TokenId>().begin());
-    steps_.run(
-        {std::int64_t(tokens.size()), kv_.tables.dim(2), shares_scores() ? score_floats_ : 0},
-        [this] { put_step(); });
-    Tensor logits = wait_for_logits(rank_, model_, std::int64_t(tokens.size()), ws_);
-    settle();
-    return logits;
-}
-
-// All of a step that the device does, by what ids_ and the uploaded tables say then.
-void DecodeBatch::put_step() {
     rank_.dev.begin_step(rank_.stream, kv_);
-    const std::span ids = ids_.span<const TokenId>().first(members_.size());
-    View x = embed(rank_, model_, ids, ws_.decode_x, ws_);  // [batch, d_model]
+
+    View x = embed(rank_, model_, tokens, ws_.decode_x, ws_);  // [batch, d_model]
     for (int l = 0; l < model_.config.n_layers; ++l)
         decode_layer(rank_, model_, l, x, kv_, probs_, ws_);
-    lm_head(rank_, model_, x, ws_);
+    Tensor logits = lm_head(rank_, model_, x, ws_);  // [batch, vocab]
 
     // Attention has used the uncut cache, the new token included. Now one entry leaves for each that came, in all
     // layers together: nothing reads them before the next step.
@@ -242,6 +206,8 @@ void DecodeBatch::put_step() {
         auto t = rank_.time(Phase::Evict);
         rank_.dev.decode_evict(rank_.stream, kv_, scores, policy_.window, decode_order(policy_));
     }
+    settle();
+    return logits;
 }
 
 std::int64_t decode_row_floats(const Policy& policy, int n_layers, int prompt_tokens,

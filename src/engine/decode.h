@@ -5,7 +5,6 @@
 #include <vector>
 
 #include "cache/sequence_cache.h"
-#include "engine/repeated_work.h"
 #include "model/layer.h"
 #include "policy/policy.h"
 
@@ -26,10 +25,6 @@ public:
     // ranks. Where the policy evicts while decoding, what is over budget + window leaves at the end of the step.
     Tensor step(std::span<const TokenId> tokens);
 
-    // Steps so far that were a graph's replay: on a GPU all but the first two of a batch size and table width, where
-    // collectives can be captured.
-    std::int64_t replayed_steps() const { return steps_.replays(); }
-
 private:
     struct Member {
         SequenceCache* cache;
@@ -40,8 +35,6 @@ private:
     bool evicts() const { return policy_.decode != DecodeEvict::None; }
     void make_room();
     void upload();
-    void put_step();
-    bool shares_scores() const;
     RaggedRows score_slots();
     void share_scores(View scores);
     std::int64_t score_rows() const;
@@ -57,9 +50,6 @@ private:
     RaggedRows probs_, scores_;
     std::int64_t score_floats_ = 0;  // that scores_ takes
     Tensor staged_, uploaded_;       // what the views above lie in, pinned and on the device
-    Tensor ids_;                     // pinned, [most sequences]: the tokens of the step
-    // By sequences, table width, and floats of scores that ranks share; all else that kernels get from the host is fixed.
-    RepeatedWork steps_;
 };
 
 // Floats of one query head's probability rows over all layers of one sequence (WorkspaceSize::decode_rows).

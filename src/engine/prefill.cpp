@@ -57,8 +57,7 @@ Tensor prefill(const Rank& rank, const Model& model, std::span<const TokenId> pr
         if (options.check)
             check_equal_copies(rank, e.policy, e.cache);
     }
-    lm_head(rank, model, x.row(S - 1), ws);
-    return wait_for_logits(rank, model, 1, ws);
+    return lm_head(rank, model, x.row(S - 1), ws);
 }
 
 }  // namespace cake
