@@ -26,8 +26,6 @@ struct DeviceInfo {
     std::size_t memory_bytes = 0;
     std::size_t free_bytes = 0;
     int threads = 0;  // CPU threads this backend computes with
-    // Of memory of its own: most that this backend held at one time. 0 on the CPU, whose memory is the host's.
-    std::size_t peak_bytes = 0;
 };
 
 // What the device reaches at best, measured: what figures are held against.
@@ -48,10 +46,8 @@ struct ComputeTypes {
     DType activation = DType::F32;  // of activations, biases and the residual stream
     // What weights of linear layers have to be; nothing: any type, so they stay as the file has them.
     std::optional<DType> weights;
-    // A GPU: its memory is its own, and its kernels take work space of it (engine/gpu_work.h).
-    bool own_memory = false;
 };
-inline constexpr ComputeTypes gpu_types{DType::BF16, DType::BF16, true};
+inline constexpr ComputeTypes gpu_types{DType::BF16, DType::BF16};
 
 // How one past token is scored from the moments of its attention column over the window's rows.
 enum class ColumnScore : std::uint8_t { Mean, Variance, MeanPlusVariance, Product };
@@ -66,10 +62,6 @@ public:
     virtual Ceilings ceilings() = 0;
 
     // ---- memory -------------------------------------------------------------------------------------------------
-    // Takes that much device memory in one piece, from which allocate() gives; what does not fit is allocated by itself.
-    // Before a model is loaded, while nothing runs. Throws an Error of usage where there is not as much. On the CPU nothing
-    // is to be done.
-    virtual void reserve(std::size_t bytes) = 0;
     // Not initialised, aligned to 64 bytes or better. Throws Error with the size where there is not enough.
     virtual Buffer allocate(std::size_t bytes, Place place) = 0;
     Tensor tensor(DType dtype, Shape shape, Place place = Place::Device) {

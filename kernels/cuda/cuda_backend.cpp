@@ -24,8 +24,7 @@ DeviceInfo CudaBackend::info() const {
     const gpu::DeviceMemory memory = gpu::device_memory();
     return {.name = gpu::device_properties(device_).name,
             .memory_bytes = memory.total_bytes,
-            .free_bytes = memory.free_bytes,
-            .peak_bytes = pool_->peak_bytes()};
+            .free_bytes = memory.free_bytes};
 }
 
 gpu::Queue CudaBackend::queue(Stream s) {

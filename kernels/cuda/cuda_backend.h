@@ -7,7 +7,6 @@
 #include <vector>
 
 #include "kernels/backend.h"
-#include "kernels/cuda/cuda_pool.h"
 #include "kernels/cuda/cudnn_attention.h"
 #include "kernels/cuda/device.h"
 
@@ -22,12 +21,11 @@ public:
 
     std::string name() const override { return "cuda"; }
     DeviceInfo info() const override;
-    ComputeTypes types() const override { return {activations_, activations_, true}; }
+    ComputeTypes types() const override { return {activations_, activations_}; }
     // cuda_ceilings.cpp
     Ceilings ceilings() override;
 
     // cuda_memory.cpp
-    void reserve(std::size_t bytes) override;
     Buffer allocate(std::size_t bytes, Place place) override;
     void copy(Stream s, View to, View from) override;
     void fill_zero(Stream s, View x) override;
@@ -93,8 +91,6 @@ private:
     void* activation(View x) const;
     // Memory for a kernel of this stream, until the next call: not for kernels that a graph captures.
     void* scratch(Stream s, std::size_t bytes);
-    // For matrix products of this stream, always the same: graphs may capture it after the first one.
-    void* gemm_work(Stream s);
     // Device memory between kernels of decoding, which is done in one stream; null for no bytes. Allocates when more is asked
     // for than before, so the first step of a size is not captured.
     std::byte* decode_work(std::size_t bytes);
@@ -103,10 +99,8 @@ private:
 
     int device_;
     DType activations_;
-    std::shared_ptr<CudaPool> pool_ = std::make_shared<CudaPool>();  // with all that is taken of it
     std::vector<gpu::OwnedQueue> queues_;  // by Stream::index, made when first used
     std::vector<Buffer> scratch_;          // likewise
-    std::vector<Buffer> gemm_work_;        // likewise
     std::array<gpu::OwnedEvent, kEvents> events_;
     int next_event_ = 0;
     std::vector<std::weak_ptr<std::function<void()>>> looks_;  // of while_waiting()

@@ -1,44 +1,19 @@
 // Memory and order of the CUDA backend.
-#include <fmt/format.h>
-
 #include "kernels/cuda/cuda_backend.h"
 
 namespace cake {
 
-void CudaBackend::reserve(std::size_t bytes) {
-    // What kernels held for earlier models.
-    scratch_.clear();
-    gemm_work_.clear();
-    decode_work_.clear();
-    row_sums_ = {};
-    if (!pool_->reserve(bytes))
-        throw usage_error(
-            "{} bytes of device memory are needed in one piece, and {} are free on {}: take more "
-            "ranks, a shorter "
-            "prompt or a smaller policy.cache_size",
-            bytes, info().free_bytes, info().name);
-}
-
 Buffer CudaBackend::allocate(std::size_t bytes, Place place) {
     if (place == Place::Host)
         return Buffer::host(bytes);
-    void* data = place == Place::Device ? pool_->take(bytes) : gpu::allocate_pinned(bytes);
+    void* data = place == Place::Device ? gpu::allocate(bytes) : gpu::allocate_pinned(bytes);
     if (!data && bytes > 0)
         throw Error(fmt::format("no {} bytes of {} memory, {} are free", bytes,
                                 place == Place::Device ? "device" : "pinned host",
                                 gpu::device_memory().free_bytes));
-    return Buffer(data, bytes, place, [pool = pool_](void* p, std::size_t n, Place where) noexcept {
-        where == Place::Device ? pool->give_back(p, n) : gpu::free_pinned(p);
+    return Buffer(data, bytes, place, [](void* p, std::size_t, Place where) noexcept {
+        where == Place::Device ? gpu::free(p) : gpu::free_pinned(p);
     });
-}
-
-void* CudaBackend::gemm_work(Stream s) {
-    if (gemm_work_.size() <= std::size_t(s.index))
-        gemm_work_.resize(std::size_t(s.index) + 1);
-    Buffer& held = gemm_work_[std::size_t(s.index)];
-    if (!held.data())
-        held = allocate(gpu::gemm_work_bytes, Place::Device);
-    return held.data();
 }
 
 void* CudaBackend::scratch(Stream s, std::size_t bytes) {

@@ -87,7 +87,7 @@ struct DestroyGraph {
 };
 using OwnedGraph = std::unique_ptr<CUgraphExec_st, DestroyGraph>;
 // What this thread puts into the queue until end_capture becomes a graph, and does not run. Pointers and numbers are those of the
-// capture. No memory is allocated meanwhile, so what allocates on its first run runs once before.
+// capture. No memory is allocated meanwhile, so what allocates on its first run (Gemm) runs once before.
 void begin_capture(Queue queue);
 OwnedGraph end_capture(Queue queue);
 void replay(Queue queue, const OwnedGraph& graph);
@@ -104,17 +104,14 @@ struct GemmTask {
     DType out_and_bias = DType::F32;  // that of `in`, or F32
 };
 
-// Work space of a product; products of one queue do not overlap and may share it. What NVIDIA advises for Hopper.
-inline constexpr std::size_t gemm_work_bytes = std::size_t(32) << 20;
-
-// Plans by shape. One thread uses it at a time.
+// Plans by shape, and work space for each queue. One thread uses it at a time.
 class Gemm {
 public:
     Gemm();
     ~Gemm();
     Gemm(const Gemm&) = delete;
     Gemm& operator=(const Gemm&) = delete;
-    void run(Queue queue, void* work, const GemmTask& task);
+    void run(Queue queue, const GemmTask& task);
 
 private:
     struct State;

@@ -4,7 +4,6 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
-#include <functional>
 #include <initializer_list>
 #include <span>
 #include <string>
@@ -21,12 +20,11 @@ enum class Place : std::uint8_t { Host, Pinned, Device };
 // Owning bytes. Whoever allocates says how they are freed.
 class Buffer {
 public:
-    // Must not throw.
-    using Free = std::function<void(void* data, std::size_t bytes, Place place)>;
+    using Free = void (*)(void* data, std::size_t bytes, Place place) noexcept;
 
     Buffer() = default;
     Buffer(void* data, std::size_t bytes, Place place, Free free)
-        : data_(data), bytes_(bytes), place_(place), free_(std::move(free)) {}
+        : data_(data), bytes_(bytes), place_(place), free_(free) {}
     Buffer(Buffer&& other) noexcept { *this = std::move(other); }
     Buffer& operator=(Buffer&& other) noexcept;
     ~Buffer() { release(); }
@@ -43,7 +41,7 @@ private:
     void* data_ = nullptr;
     std::size_t bytes_ = 0;
     Place place_ = Place::Host;
-    Free free_;
+    Free free_ = nullptr;
 };
 
 // At most four dimensions, row-major.

@@ -176,16 +176,16 @@ void check_memory(const PlanInput& plan, Backend& dev, const World& world) {
         has_own_memory(dev) ? fmt::format("rank {} needs", world.rank())
                             : fmt::format("the ranks of this host ({}) need", world.local_size());
     throw usage_error(
-        "{} {}, and {} is free on {}. A rank takes: weights {}, residual "
+        "{} {}, and {} is free. A rank takes: weights {}, residual "
         "stream {}, "
         "one uncut layer {}, kept cache {}, workspace {}, logits {}. Take more hosts, a shorter "
         "prompt, a "
         "smaller policy.cache_size, or narrower weights (model.dtype auto or bf16); `cake plan` "
         "shows what fits",
-        who, human_bytes(double(needed)), human_bytes(double(free)), dev.info().name,
-        human_bytes(double(p.weights)), human_bytes(double(p.residual)),
-        human_bytes(double(p.uncut_layer)), human_bytes(double(p.kept_cache)),
-        human_bytes(double(p.workspace + p.kernel_work)), human_bytes(double(p.logits)));
+        who, human_bytes(double(needed)), human_bytes(double(free)), human_bytes(double(p.weights)),
+        human_bytes(double(p.residual)), human_bytes(double(p.uncut_layer)),
+        human_bytes(double(p.kept_cache)), human_bytes(double(p.workspace)),
+        human_bytes(double(p.logits)));
 }
 
 std::size_t bytes_needed(const PlanInput& plan, const Backend& dev, const World& world) {

@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "engine/decode.h"
-#include "engine/gpu_work.h"
 
 namespace cake {
 
@@ -26,7 +25,6 @@ PlanInput plan_input(const RunConfig& config, const ModelConfig& model, int rank
         cache == "f32" || (cache == "auto" && main != DType::BF16 && main != DType::F16);
     in.cache = wide ? DType::F32 : DType::BF16;
     in.activation = types.activation;
-    in.gpu = types.own_memory;
     const std::string& residual = config.engine.residual_dtype;
     in.residual = residual == "bf16"  ? DType::BF16
                   : residual == "f32" ? DType::F32
@@ -150,7 +148,6 @@ RankPlan plan_rank(const PlanInput& in, int rank) {
     p.residual = work.residual;
     p.uncut_layer = work.uncut_layer;
     p.workspace = work.other;
-    p.kernel_work = in.gpu ? gpu_work_bytes(in, p.shard) : 0;
     p.logits = work.logits;
     const PageLayout layout = page_layout(in, p.shard);
     for (const Policy& policy : in.policies) {
@@ -257,7 +254,6 @@ nlohmann::json to_json(const RankPlan& p) {
             {"kept_cache_bytes", p.kept_cache},
             {"workspace_bytes", p.workspace},
             {"logits_bytes", p.logits},
-            {"kernel_work_bytes", p.kernel_work},
             {"total_bytes", p.total()},
             {"kv_peak_bytes", p.kv_peak},
             {"shared_copy_bytes", p.shared_copy},

@@ -29,7 +29,6 @@ struct PlanInput {
     DType cache = DType::F32;
     DType activation = DType::F32;
     DType residual = DType::F32;  // of the residual stream and the block's all-reduces
-    bool gpu = false;             // kernels take device memory beside what they are given
 };
 
 // What a configuration asks for, "auto" resolved for a backend that computes in `types`: weights are as the files at model.path
@@ -64,13 +63,12 @@ struct RankPlan {
     std::size_t kept_cache = 0;   // all pages of the pool
     std::size_t workspace = 0;    // of a chunk, of the statistics, of decoding
     std::size_t logits = 0;
-    std::size_t kernel_work = 0;  // what a GPU's kernels take beside what they are given
     std::size_t kv_peak = 0;      // expected: pages in use at most, and the uncut layer
     std::size_t shared_copy = 0;  // of kv_peak and weights: a KV head that a lower rank owns
     std::size_t kv_full = 0;      // what the full cache would take instead
     std::int64_t pages = 0;
     std::size_t without_pool() const {
-        return weights + residual + uncut_layer + workspace + logits + kernel_work;
+        return weights + residual + uncut_layer + workspace + logits;
     }
     std::size_t total() const { return without_pool() + kept_cache; }
 };

@@ -28,8 +28,7 @@ json rank_json(Engine& engine, const ReportContext& context) {
             {"kv_full", kv_full_bytes(engine)},
             {"shared_copy", planned.shared_copy},
             {"workspace", planned.workspace + planned.residual + planned.logits},
-            {"rss", std::size_t(usage.ru_maxrss) * 1024},
-            {"device_peak", engine.dev().info().peak_bytes}};
+            {"rss", std::size_t(usage.ru_maxrss) * 1024}};
 }
 
 json traffic_json(const Engine& engine) {
@@ -109,8 +108,7 @@ json make_report(Engine& engine, Communicator& all, const ReportContext& context
                         {"shared_copy_bytes", column(ranks, "shared_copy")},
                         {"workspace_bytes", column(ranks, "workspace")},
                         {"peak_rss_bytes", column(ranks, "rss")},
-                        {"device_peak_bytes",
-                         engine.dev().types().own_memory ? column(ranks, "device_peak") : json()}};
+                        {"device_peak_bytes", nullptr}};
     report["time"] = {{"load_s", engine.load_seconds()},
                       {"prefill", to_json(engine.prefill_times())},
                       {"decode", to_json(engine.decode_times())}};

@@ -138,7 +138,7 @@ struct Gemm::State {};
 Gemm::Gemm() = default;
 Gemm::~Gemm() = default;
 
-void Gemm::run(Queue queue, void*, const GemmTask& t) {
+void Gemm::run(Queue queue, const GemmTask& t) {
     put(queue, [t] {
         std::vector<float> weight(std::size_t(t.n * t.k)), row(std::size_t(t.k));
         for (std::int64_t i = 0; i < t.n * t.k; ++i)
