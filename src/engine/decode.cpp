@@ -229,7 +229,7 @@ Tensor DecodeBatch::step(std::span<const TokenId> tokens) {
 // All of a step that the device does, by what ids_ and the uploaded tables say then.
 void DecodeBatch::put_step() {
     rank_.dev.begin_step(rank_.stream, kv_);
-    const std::span ids = ids_.span<const TokenId>().first(members_.size());
+    const std::span<const TokenId> ids = ids_.span<TokenId>().first(members_.size());
     View x = embed(rank_, model_, ids, ws_.decode_x, ws_);  // [batch, d_model]
     for (int l = 0; l < model_.config.n_layers; ++l)
         decode_layer(rank_, model_, l, x, kv_, probs_, ws_);
