@@ -1,6 +1,7 @@
 // What the plan says of a GPU's memory against what a run took of it.
 #include <gtest/gtest.h>
 
+#include "comm/staged.h"
 #include "engine/engine.h"
 #include "engine/gpu_work.h"
 #include "kernels/cuda/device.h"
@@ -22,7 +23,11 @@ TEST_P(EmulatedMemory, IsWhatThePlanSaysWithinFivePercent) {
     run.policy.window = 16;
     run.engine.prefill_chunk = 128;
     const auto dev = make_cuda_backend(0);
-    const auto self = make_self_communicator();
+    const auto self = make_staged_communicator(
+        make_self_communicator(),
+        {.pinned = [&](std::size_t bytes) { return dev->allocate(bytes, Place::Pinned); },
+         .copy = [&](Stream stream, View to, View from) { dev->copy(stream, to, from); },
+         .synchronize = [&](Stream stream) { dev->synchronize(stream); }});
     const ModelConfig model = read_model_config(run.model.path);
     Request request;
     request.prompt.assign(400, 7);
