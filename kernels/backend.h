@@ -25,7 +25,8 @@ struct DeviceInfo {
     std::string name;  // "Intel(R) Xeon(R) ...", "NVIDIA H100 ..."
     std::size_t memory_bytes = 0;
     std::size_t free_bytes = 0;
-    int threads = 0;  // CPU threads this backend computes with
+    int threads = 0;          // CPU threads this backend computes with
+    bool own_memory = false;  // not the host's, which its ranks share
 };
 
 // What the device reaches at best, measured: what figures are held against.

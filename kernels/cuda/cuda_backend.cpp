@@ -24,7 +24,8 @@ DeviceInfo CudaBackend::info() const {
     const gpu::DeviceMemory memory = gpu::device_memory();
     return {.name = gpu::device_properties(device_).name,
             .memory_bytes = memory.total_bytes,
-            .free_bytes = memory.free_bytes};
+            .free_bytes = memory.free_bytes,
+            .own_memory = true};
 }
 
 gpu::Queue CudaBackend::queue(Stream s) {

@@ -1,6 +1,7 @@
 #include "bench/ceilings.h"
 
 #include <algorithm>
+#include <random>
 
 #include "base/timer.h"
 
@@ -20,15 +21,39 @@ double best_seconds(const Work& work) {
     return best;
 }
 
-// The last 1,024 queries of a prompt of 4,096 tokens.
+void fill_random(Backend& dev, View x) {
+    std::mt19937 random(1);
+    std::uniform_real_distribution<float> uniform(-1, 1);
+    const Tensor host = Tensor::host(x.dtype(), x.shape());
+    if (x.dtype() == DType::F32)
+        for (float& value : host.span<float>())
+            value = uniform(random);
+    else
+        for (bf16& value : host.span<bf16>())
+            value = to_bf16(uniform(random));
+    dev.copy({}, x, host);
+    dev.synchronize({});
+}
+
+// The last queries of a prompt, as many as keep a device busy.
+struct AttentionShape {
+    std::int64_t queries, keys;
+};
+AttentionShape attention_shape(const Backend& dev) {
+    return dev.info().own_memory ? AttentionShape{8192, 16384} : AttentionShape{1024, 4096};
+}
+
 double attention_tflop_s(Backend& dev, const ModelConfig& m) {
-    const std::int64_t n = 1024, keys = 4096, d = m.d_head;
+    const auto [n, keys] = attention_shape(dev);
+    const std::int64_t d = m.d_head;
     const DType type = dev.types().activation;
     const Tensor q = dev.tensor(type, {n, m.n_heads, d}), out = dev.tensor(type, {n, m.n_heads, d}),
                  k = dev.tensor(type, {m.n_kv_heads, keys, d}),
                  v = dev.tensor(type, {m.n_kv_heads, keys, d});
-    for (const Tensor* t : {&q, &k, &v})
-        dev.fill_zero({}, *t);
+    // Zeros would be faster than what comes: they cost a GPU less power.
+    fill_random(dev, q);
+    fill_random(dev, k);
+    fill_random(dev, v);
     const double seconds = best_seconds([&] {
         dev.attention({}, q, k, v, keys - n, out);
         dev.synchronize({});
@@ -58,6 +83,11 @@ std::string machine_yaml(Backend& dev, Communicator& comm, const ModelConfig& mo
     double sums[] = {mine.read_gb_s, mine.gemm_tflop_s, attention_tflop_s(dev, model)};
     comm.sum(sums);
     const double R = comm.size();
+    const bool shared = !dev.info().own_memory;  // else figures are those of one of the devices
+    if (!shared)
+        for (double& sum : sums)
+            sum /= R;
+    const AttentionShape shape = attention_shape(dev);
     double latency_us = 10, link_gb_s = 1;
     const bool linked = comm.size() > 1;
     if (linked) {
@@ -71,20 +101,21 @@ std::string machine_yaml(Backend& dev, Communicator& comm, const ModelConfig& mo
         "of five.\n"
         "name: {}\n"
         "devices_per_node: {}\n"
-        "shared: true            # what follows is the node's\n"
+        "shared: {}            # {}\n"
         "memory_bytes: {}\n"
         "read_gb_s: {:.2f}\n"
         "gemm_tflop_s: {:.4f}      # a large product of {} matrices\n"
-        "attention_tflop_s: {:.4f} # {} query and {} KV heads of {}, 1,024 queries over 4,096 "
-        "keys\n"
+        "attention_tflop_s: {:.4f} # {} query and {} KV heads of {}, {} queries over {} keys\n"
         "link_gb_s: {:.3f}          # {}\n"
         "link_latency_us: {:.1f}     # {}, a barrier included\n"
         "network_gb_s: 1         # assumed\n"
         "network_latency_us: 50  # assumed\n"
         "residual: {}\n",
-        comm.size(), dev.info().threads, host, std::max(ranks_here, 1), dev.info().free_bytes,
+        comm.size(), dev.info().threads, host, std::max(ranks_here, 1), shared,
+        shared ? "what follows is the node's" : "what follows is a device's", dev.info().free_bytes,
         sums[0], sums[1], name(dev.types().activation), sums[2], model.n_heads, model.n_kv_heads,
-        model.d_head, link_gb_s, link, latency_us, link, name(dev.types().activation));
+        model.d_head, shape.queries, shape.keys, link_gb_s, link, latency_us, link,
+        name(dev.types().activation));
 }
 
 }  // namespace cake

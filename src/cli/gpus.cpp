@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <map>
+#include <numeric>
 
 #include <nlohmann/json.hpp>
 
@@ -29,23 +30,27 @@ std::vector<int> deal_gpus(std::span<const VisibleGpus> ranks, bool share) {
         for (const std::string& id : rank.bus_ids)
             ranks_on[id] = 0;
 
-    std::vector<int> devices;
-    for (const VisibleGpus& rank : ranks) {
-        const auto& ids = rank.bus_ids;
+    std::vector<std::size_t> order(ranks.size());
+    std::iota(order.begin(), order.end(), std::size_t(0));
+    std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
+        return ranks[a].bus_ids.size() < ranks[b].bus_ids.size();
+    });
+
+    std::vector<int> devices(ranks.size(), -1);
+    for (const std::size_t r : order) {
+        const auto& ids = ranks[r].bus_ids;
         const auto freest = std::min_element(
             ids.begin(), ids.end(),
             [&](const auto& a, const auto& b) { return ranks_on[a] < ranks_on[b]; });
-        if (freest == ids.end()) {
-            devices.push_back(-1);
+        if (freest == ids.end())
             continue;
-        }
         if (ranks_on[*freest]++ > 0 && !share)
             throw usage_error(
                 "{} ranks of a host see {} GPU{} in all, and none is left for local rank {}: start "
                 "one rank per GPU, let ranks share one with --share-gpu, or compute on the CPU "
                 "with --backend cpu",
-                ranks.size(), ranks_on.size(), ranks_on.size() == 1 ? "" : "s", devices.size());
-        devices.push_back(int(freest - ids.begin()));
+                ranks.size(), ranks_on.size(), ranks_on.size() == 1 ? "" : "s", r);
+        devices[r] = int(freest - ids.begin());
     }
     return devices;
 }

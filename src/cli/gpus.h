@@ -28,8 +28,8 @@ struct GpuSurvey {
 // Collective over `all`, and over `local`, the ranks of this host.
 GpuSurvey survey_gpus(Communicator& all, Communicator& local, const VisibleGpus& mine);
 
-// For each rank of a host, by what it sees, the device that the fewest ranks before it have; -1 where it sees none. Usage
-// error where two ranks would have the same GPU, unless they may share.
+// For each rank of a host, by what it sees, the device that the fewest others have, ranks that see few first; -1 where it
+// sees none. Usage error where two ranks would have the same GPU, unless they may share.
 std::vector<int> deal_gpus(std::span<const VisibleGpus> ranks, bool share);
 
 // The device of a rank of this host; nothing: it computes on the CPU. `backend`: cpu; cuda, a usage error where the rank

@@ -50,7 +50,9 @@ std::string bytes_table(const PlanInput& plan, const std::vector<RankPlan>& rank
     const double peak = double(first.kv_peak);
     out += fmt::format("\nKV peak of rank 0: {}, {:.1f} % of the full cache ({})\n",
                        human_bytes(peak), 100 * peak / double(first.kv_full), h(first.kv_full));
-    out += fmt::format("beside the total, a process itself takes up to {} on its host\n", h(process_bytes));
+    if (plan.residual == DType::F32)
+        out += fmt::format("beside the total, a process itself takes up to {} on its host\n",
+                           h(process_bytes));
     const TrafficPlan t = plan_traffic(plan);
     out += fmt::format(
         "a prefill sums {} times over the ranks ({}), and {} of statistics; a token {} times "

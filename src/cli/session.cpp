@@ -20,13 +20,10 @@ int usable_processors() {
     return sched_getaffinity(0, sizeof(set), &set) == 0 ? std::max(CPU_COUNT(&set), 1) : 1;
 }
 
-// A GPU has memory of its own; CPU ranks share that of their host.
-bool has_own_memory(const Backend& dev) { return dev.name() != "cpu"; }
-
 // A sum over the ranks that share this rank's memory.
 std::size_t bytes_here(const PlanInput& plan, const Backend& dev, const World& world,
                        const std::function<std::size_t(const RankPlan&)>& bytes) {
-    if (has_own_memory(dev))
+    if (dev.info().own_memory)
         return bytes(plan_rank(plan, world.rank() % plan.ranks));
     if (world.local_size() !=
         world.size())  // which ranks are here is not known; they are much alike
@@ -117,7 +114,7 @@ std::unique_ptr<Backend> make_backend(const RunConfig& config, const GpuSurvey& 
 std::unique_ptr<Communicator> make_group(const RunConfig& config, World& world, Backend& dev,
                                          int color) {
     std::unique_ptr<Communicator> host = world.comm().split(color);
-    if (dev.name() == "cpu")
+    if (!dev.info().own_memory)
         return host;
     const bool may_share = config.engine.share_gpu && !nccl_shares_gpus();
     if (host->size() > 1 && !may_share && !nccl_version().empty())
@@ -173,8 +170,8 @@ void check_memory(const PlanInput& plan, Backend& dev, const World& world) {
     if (needed <= free)
         return;
     const std::string who =
-        has_own_memory(dev) ? fmt::format("rank {} needs", world.rank())
-                            : fmt::format("the ranks of this host ({}) need", world.local_size());
+        dev.info().own_memory ? fmt::format("rank {} needs", world.rank())
+                              : fmt::format("the ranks of this host ({}) need", world.local_size());
     throw usage_error(
         "{} {}, and {} is free. A rank takes: weights {}, residual "
         "stream {}, "
@@ -206,7 +203,7 @@ void fit_pool(PlanInput& plan, const RunConfig& config, Backend& dev, World& wor
         wanted = std::max(wanted, plan_rank(plan, r).kept_cache);
     const std::size_t free = dev.info().free_bytes;
     const std::size_t rest = bytes_here(plan, dev, world, &RankPlan::without_pool);
-    const int sharing = has_own_memory(dev) ? 1 : world.local_size();
+    const int sharing = dev.info().own_memory ? 1 : world.local_size();
     std::size_t room = (free - std::min(free, rest)) / std::size_t(sharing) / 10 * 9;
     for (const std::string& theirs : world.comm().gather_strings(std::to_string(room)))
         room = std::min(room, std::size_t(std::stoull(theirs)));

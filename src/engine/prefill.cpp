@@ -29,6 +29,7 @@ Tensor prefill(const Rank& rank, const Model& model, std::span<const TokenId> pr
             [&](View q, const LayerKv& so_far, int first) { observer.see(q, so_far, first); },
             [&](int tokens) { options.report(l, tokens); });
 
+        rank.dev.synchronize(rank.stream);  // from here on time is a policy's own
         for (auto& [policy, cascade, cache, seen, own] : evictions) {
             const PhaseShare share(*rank.times, own);
             // How widely (H) and how restlessly (V) did the window attend? Every query head lives on exactly one rank,

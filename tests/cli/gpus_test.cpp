@@ -42,6 +42,7 @@ TEST(DealGpus, PassesOverWhatALowerRankHas) {
     EXPECT_THAT(deal({{"a", "b"}, {"b", "a"}}), ElementsAre(0, 0));
     EXPECT_THAT(deal({{"a", "b"}, {"c", "d"}, {"a", "b"}, {"c", "d"}}), ElementsAre(0, 0, 1, 1));
     EXPECT_THAT(deal({{"a", "b"}, {"a", "b"}, {"a", "b", "c"}}), ElementsAre(0, 1, 2));
+    EXPECT_THAT(deal({{"a", "b"}, {"a"}}), ElementsAre(1, 0));  // who sees one has no choice
 }
 
 TEST(DealGpus, RefusesMoreRanksThanGpus) {

@@ -43,6 +43,7 @@ std::string from_environment(const char* name) {
     dup2(in.ends[0], 0);
     dup2(out.ends[1], 1);
     dup2(err.ends[1], 2);
+    setenv("CUDA_VISIBLE_DEVICES", "", 1);  // what is expected of the program is what a CPU gives
     for (const auto& [name, value] : options.environment)
         value ? setenv(name.c_str(), value->c_str(), 1) : unsetenv(name.c_str());
     execvp(argv[0], argv.data());
