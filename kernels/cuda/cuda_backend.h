@@ -89,11 +89,9 @@ public:
 private:
     // The data of a tensor of activations, after a check of its type.
     void* activation(View x) const;
-    // Memory for a kernel of this stream, until the next call: not for kernels that a graph captures.
+    // Device memory for the kernels of one method, until the next call for this stream; null for no bytes. What grew too small
+    // is given back, after all that is in the stream is done.
     void* scratch(Stream s, std::size_t bytes);
-    // Device memory between kernels of decoding, which is done in one stream; null for no bytes. Allocates when more is asked
-    // for than before, so the first step of a size is not captured.
-    std::byte* decode_work(std::size_t bytes);
 
     static constexpr int kEvents = 64;
 
@@ -106,8 +104,6 @@ private:
     std::vector<std::weak_ptr<std::function<void()>>> looks_;  // of while_waiting()
     gpu::Gemm gemm_;
     gpu::CudnnAttention cudnn_;
-    std::vector<Buffer> decode_work_;
-    Buffer row_sums_;  // of column_sums, which runs in one stream at a time
 };
 
 std::unique_ptr<Backend> make_cuda_backend(int device, DType activations);

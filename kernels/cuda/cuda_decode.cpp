@@ -28,15 +28,6 @@ int group_of(const PagedBatch& kv, const RaggedRows& probs) {
 
 }  // namespace
 
-// What grew too small is kept: graphs that were captured with it still use it.
-std::byte* CudaBackend::decode_work(std::size_t bytes) {
-    if (bytes == 0)
-        return nullptr;
-    if (decode_work_.empty() || decode_work_.back().bytes() < bytes)
-        decode_work_.push_back(allocate(bytes, Place::Device));
-    return static_cast<std::byte*>(decode_work_.back().data());
-}
-
 void CudaBackend::begin_step(Stream s, const PagedBatch& kv) {
     gpu::begin_step(queue(s), cache_batch(kv));
 }
@@ -59,8 +50,8 @@ void CudaBackend::decode_attention(Stream s, View q, int layer, const PagedBatch
         task.probs = rows.data;
         task.offsets = rows.offsets + std::int64_t(layer) * batch;
     }
-    task.partials = reinterpret_cast<float*>(
-        decode_work(std::size_t(gpu::decode_partial_floats(n_q, cache)) * sizeof(float)));
+    task.partials = static_cast<float*>(
+        scratch(s, std::size_t(gpu::decode_partial_floats(n_q, cache)) * sizeof(float)));
     gpu::decode_attention(queue(s), task, layer, cache);
 }
 
@@ -105,7 +96,7 @@ void CudaBackend::decode_evict(Stream s, const PagedBatch& kv, const RaggedRows&
                        .rows = n_rows,
                        .window = window,
                        .best_first = order == DecodeOrder::Official,
-                       .work = decode_work(gpu::decode_evict_bytes(cache))},
+                       .work = static_cast<std::byte*>(scratch(s, gpu::decode_evict_bytes(cache)))},
                       cache);
 }
 

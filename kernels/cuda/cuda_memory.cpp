@@ -17,6 +17,8 @@ Buffer CudaBackend::allocate(std::size_t bytes, Place place) {
 }
 
 void* CudaBackend::scratch(Stream s, std::size_t bytes) {
+    if (bytes == 0)
+        return nullptr;
     if (scratch_.size() <= std::size_t(s.index))
         scratch_.resize(std::size_t(s.index) + 1);
     Buffer& held = scratch_[std::size_t(s.index)];

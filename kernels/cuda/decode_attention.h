@@ -24,7 +24,7 @@ void begin_step(Queue queue, const CacheBatch& kv);
 std::int64_t decode_partial_floats(int n_q, const CacheBatch& kv);
 
 // Attention of each sequence's query over the slots that `layer` has in use. The grid follows from the most slots that
-// page tables hold, so a captured launch stays valid while lengths and tables change. d_head is even, and at most 512.
+// page tables hold: lengths lie in device memory. d_head is even, and at most 512.
 void decode_attention(Queue queue, const DecodeAttentionTask& task, int layer,
                       const CacheBatch& kv);
 
