@@ -5,23 +5,12 @@
 #include "kernels/cuda/decode_state.cuh"
 #include "kernels/cuda/kernel.h"
 #include "kernels/cuda/pages.cuh"
+#include "kernels/cuda/rank_key.cuh"
 #include "kernels/cuda/reduce.cuh"
 #include "kernels/cuda/vec.cuh"
 
 namespace cake::gpu {
 namespace {
-
-// Ascending keys are descending scores, and of equal scores the lower index comes first. -0 equals 0; a NaN comes after
-// everything. As kernels/cpu/rank_key.h.
-__device__ std::uint64_t rank_key(float score, int index) {
-    std::uint32_t bits = __float_as_uint(score + 0.0f);
-    // Floats order like their bits when negative ones are flipped and the others get the top bit; ~ turns it round.
-    bits = (bits & 0x80000000u) ? bits : ~(bits | 0x80000000u);
-    if (score != score)
-        bits = ~0u;
-    return std::uint64_t(bits) << 32 | std::uint32_t(index);
-}
-__device__ int index_of(std::uint64_t key) { return int(std::uint32_t(key)); }
 
 // Sorts n keys, ascending, by the whole block. Bitonic, in the form whose exchanges all put the lower key first: places from
 // n on then need not be there, as if they held the highest keys.
@@ -86,8 +75,8 @@ template <typename Score>
 __device__ void drop_worst(const LayerSlots& slots, const LayerState& state, int g, Score score) {
     std::uint64_t worst = 0;
     for (int i = int(threadIdx.x); i < state.candidates; i += int(blockDim.x))
-        worst = max(worst, rank_key(score(i), i));
-    const int gone = index_of(block_max(worst)), last = state.length - 1;
+        worst = max(worst, rank_key(score(i), std::uint32_t(i)));
+    const int gone = int(index_of(block_max(worst))), last = state.length - 1;
     const int hole = slots.order(g, gone);
     for (int first = gone; first < last; first += int(blockDim.x)) {
         const int i = first + int(threadIdx.x);
@@ -112,21 +101,21 @@ __device__ void drop_many(const LayerSlots& slots, const LayerState& state, int 
 
     // Candidates that stay come first in `keys`, those that go follow.
     for (int i = thread; i < m; i += step)
-        keys[i] = rank_key(score(i), i);
+        keys[i] = rank_key(score(i), std::uint32_t(i));
     sort(keys, m);
     if (!best_first) {
         for (int i = thread; i < kept; i += step)
-            keys[i] = std::uint64_t(index_of(keys[i]));
+            keys[i] = index_of(keys[i]);
         sort(keys, kept);
     }
     for (int i = thread; i < left; i += step)
-        list[i] = slots.order(g, i < kept ? index_of(keys[i]) : m + (i - kept));
+        list[i] = slots.order(g, i < kept ? int(index_of(keys[i])) : m + (i - kept));
 
     // Slots of those that go, ascending: the ones up to `left` are the holes. There is one hole more than entries beyond: of
     // the m - kept - 1 slots after `left`, as many hold survivors as there are holes below, less the next token's.
     std::uint64_t* const holes = keys + kept;
     for (int i = thread; i < m - kept; i += step)
-        holes[i] = std::uint64_t(slots.order(g, index_of(holes[i])));
+        holes[i] = std::uint64_t(slots.order(g, int(index_of(holes[i]))));
     sort(holes, m - kept);  // and all have read the old list
 
     int filled = 0;

@@ -11,6 +11,7 @@ namespace cake::gpu {
 // everything.
 __device__ __forceinline__ std::uint64_t rank_key(float score, std::uint32_t index) {
     std::uint32_t bits = __float_as_uint(__fadd_rn(score, 0.0f));
+    // Floats order like their bits when negative ones are flipped and the others get the top bit; ~ turns it round.
     bits = (bits & 0x80000000u) ? bits : ~(bits | 0x80000000u);
     if (score != score)
         bits = ~0u;
