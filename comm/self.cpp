@@ -2,6 +2,7 @@
 #include <cstring>
 
 #include "comm/communicator.h"
+#include "comm/gather_parts.h"
 
 namespace cake {
 namespace {
@@ -18,14 +19,8 @@ public:
     }
 
     void all_gather(Stream, View part, std::span<const std::int64_t> elements, View out) override {
-        CAKE_CHECK(elements.size() == 1, "{} parts of one rank", elements.size());
-        if (elements[0] == 0)
-            return;
-        CAKE_CHECK(part.dtype() == out.dtype() && part.elements() == elements[0] &&
-                       out.elements() == elements[0],
-                   "all_gather of {} from {} into {}", elements[0], part.shape().str(),
-                   out.shape().str());
-        std::memmove(out.data(), part.data(), part.bytes());
+        if (check_gather(*this, part, elements, out).total > 0)
+            std::memmove(out.data(), part.data(), part.bytes());
     }
 
     void broadcast(Stream, View, int root) override { check_root(root); }
