@@ -20,8 +20,8 @@ constexpr float kLowest =
 // Grid: (spans of keys, n_kv * head_blocks, chunks of rows). Block: 64 threads a head. Shared: a chunk of queries a head
 // and two tiles of keys, 52 KB for 4 heads of 128 in BF16.
 // Reads K once for each 4 heads of a group and each 32 rows: n_kv S d_head elements where there are no more.
-// 2 n_q w S d_head FLOPs and 1.5 n_q w S exponentials. Llama-3.1-8B, 131,072 tokens: 268 MB, 34 GFLOP; an H100 needs 0.09 ms
-// for the bytes, 0.06 for the products, 0.08 for the exponentials; 0.12 in all where they overlap mostly.
+// 2 n_q w S d_head FLOPs and 1.5 n_q w S exponentials. Llama-3.1-8B, 131,072 tokens: 268 MB, 34 GFLOP; estimated for an H100:
+// 0.09 ms for the bytes, 0.06 for the products, 0.08 for the exponentials; 0.12 in all where they overlap mostly.
 template <typename T, typename Cache, bool Vectors>
 __global__ void __launch_bounds__(kMostThreads, kBlocksAtOnce<Staged<T, Cache>>)
     window_sums_kernel(WindowTask task, WindowGrid grid, float scale, float* __restrict__ part_max,
@@ -114,7 +114,7 @@ __device__ __forceinline__ float rounded(float a, DType to) {
 // Grid: (spans of columns, n_kv * head_blocks). Block and shared as above.
 // Reads K once for each 4 heads of a group, writes 2 n_q (S - w) floats. 2 n_q w S d_head FLOPs, and an exponential,
 // a logarithm and three operations in double for each of n_q w S probabilities. Llama-3.1-8B, 131,072 tokens: 302 MB;
-// an H100 needs 0.10 ms for the bytes, 0.06 for the products, 0.14 to issue the rest; 0.17 in all.
+// estimated for an H100: 0.10 ms for the bytes, 0.06 for the products, 0.14 to issue the rest; 0.17 in all.
 template <typename T, typename Cache, bool Vectors>
 __global__ void __launch_bounds__(kMostThreads, kBlocksAtOnce<Staged<T, Cache>>)
     window_moments_kernel(WindowTask task, WindowGrid grid, float scale, DType round_to,
