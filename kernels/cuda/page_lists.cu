@@ -60,30 +60,7 @@ __global__ void list_positions_kernel(LayerTable table, int length, std::int32_t
 // of positions at a time becomes a set of bits in shared memory, whose words are counted up.
 constexpr int kSorters = 512, kWordsOfEach = 8, kRange = kSorters * kWordsOfEach * 32;
 
-// The sum of `x` over the threads before this one; `sum` becomes that over all.
-__device__ int sum_before(int x, int& sum) {
-    CAKE_SHARED(int, of_warp, [kSorters / kWarp]);
-    const int lane = int(threadIdx.x) % kWarp, warp = int(threadIdx.x) / kWarp;
-    int up_to = x;
-#pragma unroll
-    for (int distance = 1; distance < kWarp; distance *= 2) {
-        const int other = __shfl_up_sync(kAllLanes, up_to, unsigned(distance));
-        up_to += lane >= distance ? other : 0;
-    }
-    if (lane == kWarp - 1)
-        of_warp[warp] = up_to;
-    __syncthreads();
-    int before = 0;
-    sum = 0;
-    for (int w = 0; w < kSorters / kWarp; ++w) {
-        before += w < warp ? of_warp[w] : 0;
-        sum += of_warp[w];
-    }
-    __syncthreads();
-    return before + up_to - x;
-}
-
-// Grid: KV heads. Block: 512 threads. Shared: 18.1 KB. Reads 8 bytes and writes 4 a slot, for each 131,072 positions that the
+// Grid: KV heads. Block: 512 threads. Shared: 18.3 KB. Reads 8 bytes and writes 4 a slot, for each 131,072 positions that the
 // highest one begins.
 __global__ void sort_order_kernel(LayerTable table, int length) {
     CAKE_SHARED(unsigned, words, [kRange / 32]);
@@ -107,10 +84,11 @@ __global__ void sort_order_kernel(LayerTable table, int length) {
                 atomicOr(&words[bit / 32], 1u << (bit % 32));
         }
         __syncthreads();
-        int set = 0, sum = 0;
+        int set = 0;
         for (int i = 0; i < kWordsOfEach; ++i)
             set += __popc(mine[i]);
-        before[threadIdx.x] = ranked + sum_before(set, sum);
+        const auto sum = block_prefix_sum(set);
+        before[threadIdx.x] = ranked + sum.before;
         __syncthreads();
         for (int slot = int(threadIdx.x); slot < length; slot += kSorters) {
             const std::int64_t bit = slots.position(head, slot) - range;
@@ -123,7 +101,7 @@ __global__ void sort_order_kernel(LayerTable table, int length) {
             rank += __popc(words[word] & ((1u << (bit % 32)) - 1));
             slots.order(head, rank) = slot;
         }
-        ranked += sum;
+        ranked += sum.all;
         __syncthreads();
     }
 }

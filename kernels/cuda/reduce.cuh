@@ -57,4 +57,32 @@ __device__ T block_max(T x) {
     return most;
 }
 
+template <typename T>
+struct PrefixSum {
+    T before, all;  // over the threads before this one; over all threads
+};
+
+// Of a block of whole warps, one-dimensional.
+template <typename T>
+__device__ PrefixSum<T> block_prefix_sum(T x) {
+    CAKE_SHARED(T, of_warp, [kWarp]);
+    const int lane = int(threadIdx.x) % kWarp, warp = int(threadIdx.x) / kWarp;
+    T up_to = x;  // over the warp's lanes up to this one
+#pragma unroll
+    for (int distance = 1; distance < kWarp; distance *= 2) {
+        const T other = __shfl_up_sync(kAllLanes, up_to, unsigned(distance));
+        up_to += lane >= distance ? other : T(0);
+    }
+    __syncthreads();  // of_warp may still be read from the last call
+    if (lane == kWarp - 1)
+        of_warp[warp] = up_to;
+    __syncthreads();
+    PrefixSum<T> sum{up_to - x, 0};
+    for (int w = 0; w < int(blockDim.x) / kWarp; ++w) {
+        sum.before += w < warp ? of_warp[w] : T(0);
+        sum.all += of_warp[w];
+    }
+    return sum;
+}
+
 }  // namespace cake::gpu

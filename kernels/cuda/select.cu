@@ -78,8 +78,6 @@ __global__ void count_digits_kernel(const float* __restrict__ score, int n, int 
 
 // Finds the k-th key's digit, and leaves bins of zeros. Grid: rows. Block: 256 threads, 8 bins each.
 __global__ void pick_digit_kernel(Digit digit, Selection* selections, std::uint32_t* bins) {
-    CAKE_SHARED(std::uint32_t, of_warp, [kSelectBlock / kWarp]);
-    const int lane = int(threadIdx.x) % kWarp, warp = int(threadIdx.x) / kWarp;
     const Selection before = selections[blockIdx.x];
     std::uint32_t* const mine = bins + blockIdx.x * kBins + threadIdx.x * kBinsOfThread;
     std::uint32_t count[kBinsOfThread], sum = 0;
@@ -88,18 +86,7 @@ __global__ void pick_digit_kernel(Digit digit, Selection* selections, std::uint3
         sum += count[i] = mine[i];
         mine[i] = 0;
     }
-    std::uint32_t up_to = sum;  // of the warp's lanes up to this one
-    for (int distance = 1; distance < kWarp; distance *= 2) {
-        const std::uint32_t other = __shfl_up_sync(kAllLanes, up_to, unsigned(distance));
-        if (lane >= distance)
-            up_to += other;
-    }
-    if (lane == kWarp - 1)
-        of_warp[warp] = up_to;
-    __syncthreads();
-    std::uint32_t lower = up_to - sum;
-    for (int i = 0; i < warp; ++i)
-        lower += of_warp[i];
+    std::uint32_t lower = block_prefix_sum(sum).before;
     if (lower < before.left && before.left <= lower + sum) {  // one thread's
         int i = 0;
         while (lower + count[i] < before.left)
