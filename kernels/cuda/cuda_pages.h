@@ -20,8 +20,7 @@ inline gpu::PageFormat page_format(const PageLayout& layout, View pool) {
 }
 
 inline gpu::LayerTable layer_table(const PageList& list) {
-    return {page_format(list.layout, list.pool), list.pages.as<std::int32_t>(),
-            int(list.pages.elements())};
+    return {page_format(list.layout, list.pool), list.pages.as<std::int32_t>()};
 }
 
 inline gpu::CacheBatch cache_batch(const PagedBatch& kv) {

@@ -298,9 +298,7 @@ __global__ void begin_step_kernel(CacheBatch kv) {
         ++kv.positions[at];
 }
 
-int most_splits(const CacheBatch& kv) {
-    return splits_of(std::int64_t(kv.max_pages) * kv.format.page_tokens);
-}
+int most_splits(const CacheBatch& kv) { return splits_of(kv.most_slots()); }
 
 // Calls run(Reading of this group, and of heads of this size). As many heads share what is read as registers have room for; a
 // larger group takes turns at a split, which then is in the cache.

@@ -146,7 +146,8 @@ __host__ __device__ std::int64_t work_bytes(std::int64_t most_slots) {
 // of the list.
 template <typename Cache, int N>
 __global__ void __launch_bounds__(512)
-    decode_evict_kernel(DecodeEvictTask task, CacheBatch kv, int first_block) {
+    decode_evict_kernel(DecodeEvictTask task, CacheBatch kv, std::int64_t most_slots,
+                        int first_block) {
     CAKE_DYNAMIC_SHARED(std::uint64_t, shared);
     const int n_kv = kv.format.n_kv, block = first_block + int(blockIdx.x);
     const int at = block / n_kv, g = block % n_kv;
@@ -164,7 +165,6 @@ __global__ void __launch_bounds__(512)
         drop_worst(slots, state, g, score);
         return;
     }
-    const std::int64_t most_slots = std::int64_t(kv.max_pages) * kv.format.page_tokens;
     std::uint64_t* keys = shared;
     if (task.work)
         keys = reinterpret_cast<std::uint64_t*>(task.work + blockIdx.x * work_bytes(most_slots));
@@ -179,17 +179,13 @@ __global__ void shorten_kernel(CacheBatch kv, int window) {
         kv.lengths[at] = kv.budgets[at] + window;
 }
 
-std::int64_t most_slots(const CacheBatch& kv) {
-    return std::int64_t(kv.max_pages) * kv.format.page_tokens;
-}
-
 // KV heads of all layers and sequences: all at once, or kMostAtOnce where each takes device memory.
 constexpr int kMostAtOnce = 128;
 int blocks_of(const CacheBatch& kv) { return kv.n_layers * kv.batch * kv.format.n_kv; }
 
 bool fits_shared_memory(const CacheBatch& kv) {
     constexpr std::int64_t most = 48 * 1024 - 512;  // beside what reductions take
-    return work_bytes(most_slots(kv)) <= most;
+    return work_bytes(kv.most_slots()) <= most;
 }
 
 }  // namespace
@@ -198,20 +194,20 @@ std::size_t decode_evict_bytes(const CacheBatch& kv) {
     if (fits_shared_memory(kv))
         return 0;
     return std::size_t(std::min(blocks_of(kv), kMostAtOnce)) *
-           std::size_t(work_bytes(most_slots(kv)));
+           std::size_t(work_bytes(kv.most_slots()));
 }
 
 void decode_evict(Queue queue, const DecodeEvictTask& task, const CacheBatch& kv) {
     const int all = blocks_of(kv), at_once = task.work ? std::min(all, kMostAtOnce) : all;
     const unsigned warps = unsigned(
-        std::clamp<std::int64_t>((most_slots(kv) / 2 + kWarp - 1) / kWarp, 1, 512 / kWarp));
-    const std::size_t shared_bytes = task.work ? 0 : std::size_t(work_bytes(most_slots(kv)));
+        std::clamp<std::int64_t>((kv.most_slots() / 2 + kWarp - 1) / kWarp, 1, 512 / kWarp));
+    const std::size_t shared_bytes = task.work ? 0 : std::size_t(work_bytes(kv.most_slots()));
     with_activation_type(kv.format.dtype, [&](auto cache_tag) {
         using Cache = typename decltype(cache_tag)::type;
         const auto run = [&](auto kernel) {
             for (int first = 0; first < all; first += at_once)
                 launch(queue, kernel, dim3(unsigned(std::min(at_once, all - first))),
-                       dim3(warps * kWarp), shared_bytes, task, kv, first);
+                       dim3(warps * kWarp), shared_bytes, task, kv, kv.most_slots(), first);
         };
         const std::int64_t row_bytes = kv.format.d_head * std::int64_t(sizeof(Cache));
         if (in_vectors(row_bytes | kv.format.page_bytes | kv.format.v_offset, kv.format.pool))

@@ -87,9 +87,8 @@ __global__ void add_running_kernel(RaggedBlocks means, CacheBatch kv) {
 
 // `rows` of each layer and sequence.
 dim3 grid_of(int rows, const CacheBatch& kv) {
-    const std::int64_t most_slots = std::int64_t(kv.max_pages) * kv.format.page_tokens;
     return dim3(unsigned(kv.n_layers * kv.batch * rows),
-                std::min(blocks_for(most_slots, kTile), unsigned(kMostTilesAtOnce)));
+                std::min(blocks_for(kv.most_slots(), kTile), unsigned(kMostTilesAtOnce)));
 }
 
 }  // namespace

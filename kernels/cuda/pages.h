@@ -25,8 +25,7 @@ struct PageFormat {
 // One layer of one sequence.
 struct LayerTable {
     PageFormat format;
-    const std::int32_t* pages = nullptr;  // [n_pages]
-    int n_pages = 0;
+    const std::int32_t* pages = nullptr;  // as many as its slots need
 };
 
 // The caches of a batch.
@@ -39,6 +38,9 @@ struct CacheBatch {
     int n_layers = 0;
     int batch = 0;
     int max_pages = 0;
+
+    // Of a layer of a sequence, as many as its page table has room for.
+    std::int64_t most_slots() const { return std::int64_t(max_pages) * format.page_tokens; }
 };
 
 }  // namespace cake::gpu
