@@ -31,8 +31,9 @@ void CudaBackend::rope_split(Stream s, View qkv, View inv_freq, float scale, std
                              View q, View k, View v) {
     activation(qkv), activation(q);
     CAKE_CHECK(first >= 0 && first + q.dim(0) <= k.dim(1) && k.shape() == v.shape() &&
-                   k.dtype() == v.dtype(),
-               "rows {}..{} of {}", first, first + q.dim(0), k.shape().str());
+                   k.dim(2) == q.dim(2) && k.dtype() == v.dtype(),
+               "rows {}..{} of {}, queries {}", first, first + q.dim(0), k.shape().str(),
+               q.shape().str());
     gpu::rope_split(queue(s), rope_task(qkv, inv_freq, scale, int(k.dim(0)), q), q.dim(0), first,
                     k.dtype(), k.data(), v.data(), k.dim(1));
 }
