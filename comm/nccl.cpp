@@ -289,7 +289,7 @@ void NcclCommunicator::gather_uneven(Stream s, View part, std::span<const std::i
     auto* to = static_cast<std::byte*>(out.data());
     NCCL_CHECK(ncclGroupStart());
     ncclResult_t result = ncclSuccess;
-    for (int r = 0; r < size() && result == ncclSuccess; ++r) {
+    for (int r = 0; r < size() && (result == ncclSuccess || result == ncclInProgress); ++r) {
         const std::size_t bytes = bytes_of(out.dtype(), elements[std::size_t(r)]);
         const void* from = r == rank() ? part.data() : to;
         if (bytes > 0)

@@ -149,7 +149,7 @@ ncclResult_t enqueue(ncclComm_t comm, Operation operation) {
         return post(comm, {std::move(operation)});
     group_comm = comm;
     group.push_back(std::move(operation));
-    return ncclSuccess;
+    return ncclInProgress;  // NCCL may say either
 }
 
 }  // namespace
