@@ -34,6 +34,11 @@ void CudaBackend::copy(Stream s, View to, View from) {
     CAKE_CHECK(to.dtype() == from.dtype() && to.elements() == from.elements(),
                "copy of {} {} to {} {}", from.shape().str(), cake::name(from.dtype()),
                to.shape().str(), cake::name(to.dtype()));
+    if (to.bytes() == 0)
+        return;
+    // Such a copy waits for the stream inside of the driver, where nobody looks.
+    if (!looks_.empty() && (gpu::is_pageable(to.data()) || gpu::is_pageable(from.data())))
+        synchronize(s);
     gpu::copy(queue(s), to.data(), from.data(), to.bytes());
 }
 

@@ -116,6 +116,12 @@ void* allocate_pinned(std::size_t bytes) {
 }
 void free_pinned(void* data) noexcept { cudaFreeHost(data); }
 
+bool is_pageable(const void* data) {
+    cudaPointerAttributes attributes;
+    CUDA_CHECK(cudaPointerGetAttributes(&attributes, data));
+    return attributes.type == cudaMemoryTypeUnregistered;
+}
+
 void copy(Queue queue, void* to, const void* from, std::size_t bytes) {
     if (bytes > 0)
         CUDA_CHECK(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, queue));

@@ -7,6 +7,9 @@
 #include <cstdlib>
 #include <cstring>
 #include <functional>
+#include <iterator>
+#include <map>
+#include <mutex>
 #include <unistd.h>
 #include <utility>
 #include <vector>
@@ -17,6 +20,7 @@
 
 struct CUstream_st {
     bool captures = false;
+    int busy = 0;  // times that it says so yet: a GPU takes a while
     std::vector<std::function<void()>> captured;
 };
 struct CUevent_st {
@@ -39,6 +43,36 @@ void run(const std::function<void()>& work) {
     work();
 }
 
+// Device memory and pinned memory that is allocated.
+class KnownMemory {
+public:
+    void add(const void* data, std::size_t bytes) {
+        const std::scoped_lock lock(mutex_);
+        if (data)
+            bytes_[static_cast<const std::byte*>(data)] = bytes;
+    }
+    void remove(const void* data) {
+        const std::scoped_lock lock(mutex_);
+        bytes_.erase(static_cast<const std::byte*>(data));
+    }
+    bool holds(const void* data) const {
+        const auto* const p = static_cast<const std::byte*>(data);
+        const std::scoped_lock lock(mutex_);
+        const auto after = bytes_.upper_bound(p);
+        return after != bytes_.begin() && p < std::prev(after)->first + std::prev(after)->second;
+    }
+
+private:
+    mutable std::mutex mutex_;
+    std::map<const std::byte*, std::size_t> bytes_;  // by where they begin
+};
+
+// Never destroyed: what is freed last may be a static.
+KnownMemory& known_memory() {
+    static KnownMemory& memory = *new KnownMemory;
+    return memory;
+}
+
 float element(const void* data, DType dtype, std::int64_t i) {
     return dtype == DType::BF16 ? to_float(static_cast<const bf16*>(data)[i])
                                 : static_cast<const float*>(data)[i];
@@ -49,9 +83,10 @@ float element(const void* data, DType dtype, std::int64_t i) {
 // ---- what launches need (simt.h, launch.h) --------------------------------------------------------------------------
 void put(const LaunchSite& site, std::function<void()> work) {
     if (site.queue && site.queue->captures)
-        site.queue->captured.push_back(std::move(work));
-    else
-        run(work);
+        return site.queue->captured.push_back(std::move(work));
+    run(work);
+    if (site.queue)
+        site.queue->busy = 3;
 }
 
 void launched(const LaunchSite&) {}
@@ -73,17 +108,29 @@ DeviceMemory device_memory() {
 }
 
 // ---- memory ---------------------------------------------------------------------------------------------------------
-void* allocate(std::size_t bytes) { return simt::allocate_device(bytes); }
-void free(void* data) noexcept { simt::free_device(data); }
+void* allocate(std::size_t bytes) {
+    void* data = simt::allocate_device(bytes);
+    known_memory().add(data, bytes);
+    return data;
+}
+void free(void* data) noexcept {
+    known_memory().remove(data);
+    simt::free_device(data);
+}
 void* allocate_pinned(std::size_t bytes) {
     if (bytes == 0)
         return nullptr;
     void* data = std::aligned_alloc(256, (bytes + 255) / 256 * 256);
     if (data)
         std::memset(data, 0xff, bytes);
+    known_memory().add(data, bytes);
     return data;
 }
-void free_pinned(void* data) noexcept { std::free(data); }
+void free_pinned(void* data) noexcept {
+    known_memory().remove(data);
+    std::free(data);
+}
+bool is_pageable(const void* data) { return !known_memory().holds(data); }
 
 void copy(Queue queue, void* to, const void* from, std::size_t bytes) {
     put(queue, [=] {
@@ -104,8 +151,15 @@ void DestroyQueue::operator()(CUstream_st* queue) const noexcept { delete queue;
 OwnedQueue make_queue() { return OwnedQueue(new CUstream_st); }
 void synchronize(Queue queue) {
     CAKE_CHECK(!queue || !queue->captures, "a queue that is being captured cannot be waited for");
+    if (queue)
+        queue->busy = 0;
 }
-bool is_idle(Queue) { return true; }
+bool is_idle(Queue queue) {
+    if (!queue || queue->busy == 0)
+        return true;
+    --queue->busy;
+    return false;
+}
 
 void DestroyEvent::operator()(CUevent_st* event) const noexcept { delete event; }
 OwnedEvent make_event() { return OwnedEvent(new CUevent_st); }
