@@ -27,10 +27,13 @@ void CudaBackend::attention(Stream s, View q, View k, View v, std::int64_t first
                                   .n_q = int(n_q),
                                   .group = int(n_q / n_kv),
                                   .d_head = int(d_head)};
-    if (const auto work_bytes = cudnn_.work_bytes(task))
-        cudnn_.run(queue(s), task, scratch(s, *work_bytes));
-    else
-        gpu::attention(queue(s), task);
+    if (const auto work_bytes = cudnn_.work_bytes(task)) {
+        void* const work = scratch_or_null(s, *work_bytes);
+        if (work || *work_bytes == 0)
+            return cudnn_.run(queue(s), task, work);
+        cudnn_.do_without(fmt::format("no {} bytes of device memory for it", *work_bytes));
+    }
+    gpu::attention(queue(s), task);
 }
 
 }  // namespace cake

@@ -92,6 +92,8 @@ private:
     // Device memory for the kernels of one method, until the next call for this stream; null for no bytes. What grew too small
     // is given back, after all that is in the stream is done.
     void* scratch(Stream s, std::size_t bytes);
+    // The same, null too where there is not enough.
+    void* scratch_or_null(Stream s, std::size_t bytes);
 
     static constexpr int kEvents = 64;
 

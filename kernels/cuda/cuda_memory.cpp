@@ -3,20 +3,39 @@
 
 namespace cake {
 
-Buffer CudaBackend::allocate(std::size_t bytes, Place place) {
-    if (place == Place::Host)
-        return Buffer::host(bytes);
-    void* data = place == Place::Device ? gpu::allocate(bytes) : gpu::allocate_pinned(bytes);
-    if (!data && bytes > 0)
-        throw Error(fmt::format("no {} bytes of {} memory, {} are free", bytes,
-                                place == Place::Device ? "device" : "pinned host",
-                                gpu::device_memory().free_bytes));
+namespace {
+
+Buffer owned(void* data, std::size_t bytes, Place place) {
     return Buffer(data, bytes, place, [](void* p, std::size_t, Place where) noexcept {
         where == Place::Device ? gpu::free(p) : gpu::free_pinned(p);
     });
 }
 
+[[noreturn]] void refuse(std::size_t bytes, Place place) {
+    throw Error(fmt::format("no {} bytes of {} memory, {} are free", bytes,
+                            place == Place::Device ? "device" : "pinned host",
+                            gpu::device_memory().free_bytes));
+}
+
+}  // namespace
+
+Buffer CudaBackend::allocate(std::size_t bytes, Place place) {
+    if (place == Place::Host)
+        return Buffer::host(bytes);
+    void* data = place == Place::Device ? gpu::allocate(bytes) : gpu::allocate_pinned(bytes);
+    if (!data && bytes > 0)
+        refuse(bytes, place);
+    return owned(data, bytes, place);
+}
+
 void* CudaBackend::scratch(Stream s, std::size_t bytes) {
+    void* const data = scratch_or_null(s, bytes);
+    if (!data && bytes > 0)
+        refuse(bytes, Place::Device);
+    return data;
+}
+
+void* CudaBackend::scratch_or_null(Stream s, std::size_t bytes) {
     if (bytes == 0)
         return nullptr;
     if (scratch_.size() <= std::size_t(s.index))
@@ -25,7 +44,8 @@ void* CudaBackend::scratch(Stream s, std::size_t bytes) {
     if (held.bytes() < bytes) {
         synchronize(s);  // what is given back may still be in use
         held = Buffer();
-        held = allocate(bytes, Place::Device);
+        if (void* const data = gpu::allocate(bytes))
+            held = owned(data, bytes, Place::Device);
     }
     return held.data();
 }

@@ -143,6 +143,7 @@ struct CudnnAttention::State {
     std::map<std::array<std::int64_t, 3>, Kernels> kernels;  // by n_q, group, d_head
     std::map<Shape, Graph> graphs;
     bool said = false;  // that cuDNN does not serve
+    bool given_up = false;
 
     State() = default;
     ~State() {
@@ -188,7 +189,7 @@ CudnnAttention::CudnnAttention() : state_(std::make_unique<State>()) {}
 CudnnAttention::~CudnnAttention() = default;
 
 std::optional<std::size_t> CudnnAttention::work_bytes(const AttentionTask& task) {
-    if (!suits(task) || !is_worth_a_graph(task))
+    if (state_->given_up || !suits(task) || !is_worth_a_graph(task))
         return {};
     if (!library().usable) {
         state_->say(library().reason);
@@ -198,6 +199,11 @@ std::optional<std::size_t> CudnnAttention::work_bytes(const AttentionTask& task)
     if (!graph.graph)
         return {};
     return graph.work_bytes;
+}
+
+void CudnnAttention::do_without(std::string_view reason) {
+    state_->given_up = true;
+    state_->say(reason);
 }
 
 void CudnnAttention::run(Queue queue, const AttentionTask& task, void* work) {

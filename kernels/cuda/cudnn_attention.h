@@ -7,6 +7,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include "kernels/cuda/attention.h"
 
@@ -24,6 +25,9 @@ public:
     // 64 nor 128 elements, too little work to build a graph for, or no cuDNN that takes it. The last is logged once; so no
     // error of cuDNN ends a prompt before its attention is in the queue.
     std::optional<std::size_t> work_bytes(const AttentionTask& task);
+
+    // From now on all tasks are attention.h's; `reason` is logged once.
+    void do_without(std::string_view reason);
 
     // The task that work_bytes was asked about last. Throws Error where cuDNN fails.
     void run(Queue queue, const AttentionTask& task, void* work);
