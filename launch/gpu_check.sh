@@ -101,9 +101,10 @@ machine() {
     "$cake" version
 }
 
-# A test program and its arguments. One that skips everything has shown nothing.
+# A test program and its arguments. One that skips everything has shown nothing. mpirun gives its ranks a terminal, and
+# googletest colours what a terminal gets.
 tests_of() {
-    "$@" 2>&1 | tee "$work/tests"
+    GTEST_COLOR=no "$@" 2>&1 | tee "$work/tests"
     (( PIPESTATUS[0] == 0 )) && grep -q '\[  PASSED  \] [1-9]' "$work/tests"
 }
 
@@ -145,7 +146,7 @@ one_and_two_ranks() {
 # Where NCCL lets two ranks share a GPU, from 2.30 on. Older ones leave the data to the host.
 with_nccl() {
     export NCCL_MULTI_RANK_GPU_ENABLE=1
-    [[ ! -x $here/test_comm_mpi ]] || mpirun -n 2 "$here/test_comm_mpi" --gtest_filter='Nccl*' || return
+    [[ ! -x $here/test_comm_mpi ]] || tests_of mpirun -n 2 "$here/test_comm_mpi" --gtest_filter='*Nccl*' || return
     one_and_two_ranks "$@"
 }
 

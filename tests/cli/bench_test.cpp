@@ -92,9 +92,22 @@ TEST_F(Bench, StopsOnASignalBetweenRowsAndGoesOn) {
                                         },
                                         SIGTERM}}});
     EXPECT_EQ(r.exit_code, 75) << r.err;
-    const std::size_t n = rows().size();
-    EXPECT_GT(n, 0u);
-    EXPECT_LT(n, 960u);
+    const auto before = rows();
+    EXPECT_GT(before.size(), 0u);
+    EXPECT_LT(before.size(), 960u);
+
+    // The rest of what comes first: the whole sweep would take too long.
+    const ProgramResult rest = run_program(
+        bench({"--policies", "full", "--prompts", "500", "--batches", "1", "--repeat", "20"}));
+    ASSERT_EQ(rest.exit_code, 0) << rest.err;
+    const auto after = rows();
+    for (int repetition = 0; repetition < 20; ++repetition)
+        EXPECT_TRUE(after.contains(fmt::format("p500/full/b1/n4/{}", repetition))) << repetition;
+    EXPECT_GT(after.size(), before.size());
+    for (const auto& [id, row] : before) {
+        ASSERT_TRUE(after.contains(id)) << id;
+        EXPECT_EQ(after.at(id), row) << id;
+    }
 }
 
 TEST_F(Bench, NeedsNoWeightsAndHasTheSameTokensToKeepOnEveryNumberOfRanks) {

@@ -295,4 +295,13 @@ inline constexpr NamedCase kCommunicatorCases[] = {
     {"RefusesWhatItCannotAdd", refuses_what_it_cannot_add},
 };
 
+// For NCCL, which promises no order of a sum, and no single rounding.
+inline std::vector<NamedCase> cases_whatever_the_order() {
+    std::vector<NamedCase> some;
+    for (const NamedCase& c : kCommunicatorCases)
+        if (c.run != adds_in_rank_order_whatever_the_length && c.run != rounds_sums_of_bf16_once)
+            some.push_back(c);
+    return some;
+}
+
 }  // namespace cake

@@ -55,7 +55,7 @@ TEST_P(NcclContract, Keeps) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Contract, NcclContract,
-                         testing::Combine(testing::ValuesIn(kCommunicatorCases),
+                         testing::Combine(testing::ValuesIn(cases_whatever_the_order()),
                                           testing::Values(1, 2, 3)),
                          [](const auto& info) {
                              return fmt::format("{}On{}", std::get<0>(info.param).name,

@@ -3,7 +3,6 @@
 #include "comm/nccl.h"
 
 #include <algorithm>
-#include <string_view>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -25,7 +24,7 @@ protected:
         config.engine.share_gpu = nccl_shares_gpus();
         const GpuSurvey gpus = find_gpus(config, world);
         if (!gpus.everywhere || nccl_version().empty())
-            GTEST_SKIP() << "no GPU, or no NCCL";
+            GTEST_SKIP() << "no NCCL between GPUs here: no GPU, or no NCCL";
         try {
             const auto gpu = choose_gpu("auto", config.engine.share_gpu, gpus, world.local_rank());
             dev = make_cuda_backend(*gpu);
@@ -35,7 +34,7 @@ protected:
         const auto all = world.comm().gather_strings(why_not);
         why_not = *std::max_element(all.begin(), all.end());
         if (!why_not.empty())
-            GTEST_SKIP() << why_not;
+            GTEST_SKIP() << "no NCCL between GPUs here: " << why_not;
         nccl = make_nccl_communicator(
             world.comm().split(0), {.cuda_stream = [this](Stream s) { return cuda_queue(*dev, s); },
                                     .while_waiting =
@@ -62,17 +61,7 @@ class NcclOnGpusContract : public NcclOnGpus, public testing::WithParamInterface
 
 TEST_P(NcclOnGpusContract, Keeps) { GetParam().run(*over_nccl()); }
 
-// All but those about the order of a sum, which is NCCL's.
-std::vector<NamedCase> cases() {
-    std::vector<NamedCase> some;
-    for (const NamedCase& c : kCommunicatorCases)
-        if (c.name != std::string_view("AddsInRankOrderWhateverTheLength") &&
-            c.name != std::string_view("RoundsSumsOfBf16Once"))
-            some.push_back(c);
-    return some;
-}
-
-INSTANTIATE_TEST_SUITE_P(Contract, NcclOnGpusContract, testing::ValuesIn(cases()),
+INSTANTIATE_TEST_SUITE_P(Contract, NcclOnGpusContract, testing::ValuesIn(cases_whatever_the_order()),
                          [](const auto& info) { return info.param.name; });
 
 // Ones of every rank, summed in place: R, then R * R, ...

@@ -13,11 +13,13 @@ TEST(EmulatedEngineMpi, AnswersAndKeepsAsTheOfficialCode) {
     for (const std::string model : {"tiny-llama", "tiny-qwen2"}) {
         SCOPED_TRACE(model);
         const Golden golden(model);
-        const RunPrompt run = [&](std::span<const TokenId> prompt, std::vector<Policy> policies) {
+        const RunPrompt run = [&](std::span<const TokenId> prompt, std::vector<Policy> policies,
+                                  std::vector<std::vector<TokenId>> answers) {
             RunSettings s;
             s.model = golden.model_path();
             s.policies = std::move(policies);
             s.prompt.assign(prompt.begin(), prompt.end());
+            s.answers = std::move(answers);
             s.new_tokens = 32;
             s.backend = [] { return make_cuda_backend(0, DType::F32); };
             return run_model(comm, s);

@@ -1,5 +1,6 @@
-// The engine over the CUDA backend, its kernels on the host, against captures of the official code: end to end, and host code
-// that touches device memory ends the program (support/simt/memory.h). With F32 activations to the tolerances of the CPU.
+// The engine over the CUDA backend against captures of the official code, end to end: with its kernels on the host
+// (test_engine_emulated), where host code that touches device memory ends the program (support/simt/memory.h), and on a GPU
+// (test_engine_cuda). With F32 activations to the tolerances of the CPU.
 #include <ostream>
 
 #include <gtest/gtest.h>
@@ -27,7 +28,7 @@ std::string case_name(const testing::TestParamInfo<Case>& info) {
     return text;
 }
 
-class EmulatedEngine : public testing::TestWithParam<Case> {
+class CudaEngine : public testing::TestWithParam<Case> {
 protected:
     Golden golden{GetParam().model};
 
@@ -37,20 +38,28 @@ protected:
     }
     bool narrow() const { return GetParam().activations == DType::BF16; }
 
-    // BF16 has 8 bits. On any number of ranks logits were off by 0.12 at most, statistics by 1.2 %, budgets by 2 tokens, and
-    // 1.6 % of the kept tokens were others: about twice that is allowed.
+    // BF16 has 8 bits. Measured on the emulation, on any number of ranks: logits were off by 0.12 at most, statistics by 1.2 %,
+    // budgets by 2 tokens, and of the kept tokens 1.6 % were others after prefill, 7.6 % after decoding. About twice that is
+    // allowed, on a GPU too.
     Closeness close() const {
         if (!narrow())
             return {};
-        return {.logits = 0.25, .statistics = 0.025, .kept = 0.035, .budget = 3, .answers = false};
+        return {.logits = 0.12,
+                .statistics = 0.025,
+                .kept = 0.035,
+                .kept_at_end = 0.06,
+                .budget = 3,
+                .answers = false};
     }
 
     RunPrompt run() const {
-        return [this](std::span<const TokenId> prompt, std::vector<Policy> policies) {
+        return [this](std::span<const TokenId> prompt, std::vector<Policy> policies,
+                      std::vector<std::vector<TokenId>> answers) {
             RunSettings s;
             s.model = golden.model_path();
             s.policies = std::move(policies);
             s.prompt.assign(prompt.begin(), prompt.end());
+            s.answers = std::move(answers);
             s.new_tokens = 32;
             s.chunk = 128;
             s.cache = GetParam().activations;
@@ -60,13 +69,13 @@ protected:
     }
 };
 
-TEST_P(EmulatedEngine, GivesTheLogitsAndTokensOfTheOfficialModel) {
+TEST_P(CudaEngine, GivesTheLogitsAndTokensOfTheOfficialModel) {
     expect_official_answers(golden, close(), run());
 }
 
-TEST_P(EmulatedEngine, KeepsTheTokensOfTheOfficialCode) {
-    if (golden.runs().empty())
-        GTEST_SKIP() << "nothing was evicted in this model's captures";
+class CudaEngineEvictions : public CudaEngine {};
+
+TEST_P(CudaEngineEvictions, KeepsTheTokensOfTheOfficialCode) {
     expect_official_evictions(golden, close(), run());
 }
 
@@ -78,10 +87,9 @@ bool is_quick(const Case& c) {
     return c.model == "tiny-qwen2" || (c.model == "tiny-llama" && c.ranks == 2);
 }
 
-std::vector<Case> cases(bool quick) {
+std::vector<Case> cases(const std::vector<std::string>& models, bool quick) {
     std::vector<Case> out;
-    for (const std::string model : {"tiny-llama", "tiny-mistral", "tiny-qwen2", "tiny-llama-bf16",
-                                    "tiny-llama31", "tiny-llama-linear", "tiny-qwen2-yarn"})
+    for (const std::string& model : models)
         for (int ranks = 1; ranks <= 3; ++ranks)
             for (const DType type : {DType::F32, DType::BF16})
                 if (is_quick({model, ranks, type}) == quick)
@@ -89,8 +97,19 @@ std::vector<Case> cases(bool quick) {
     return out;
 }
 
-INSTANTIATE_TEST_SUITE_P(Models, EmulatedEngine, testing::ValuesIn(cases(true)), case_name);
-INSTANTIATE_TEST_SUITE_P(Rest, EmulatedEngine, testing::ValuesIn(cases(false)), case_name);
+const std::vector<std::string> kModels = {"tiny-llama",      "tiny-mistral", "tiny-qwen2",
+                                          "tiny-llama-bf16", "tiny-llama31", "tiny-llama-linear",
+                                          "tiny-qwen2-yarn"};
+// Those in whose captures the official code evicted.
+const std::vector<std::string> kEvictions = {"tiny-llama", "tiny-mistral", "tiny-qwen2",
+                                             "tiny-llama31"};
+
+INSTANTIATE_TEST_SUITE_P(Models, CudaEngine, testing::ValuesIn(cases(kModels, true)), case_name);
+INSTANTIATE_TEST_SUITE_P(Rest, CudaEngine, testing::ValuesIn(cases(kModels, false)), case_name);
+INSTANTIATE_TEST_SUITE_P(Models, CudaEngineEvictions, testing::ValuesIn(cases(kEvictions, true)),
+                         case_name);
+INSTANTIATE_TEST_SUITE_P(Rest, CudaEngineEvictions, testing::ValuesIn(cases(kEvictions, false)),
+                         case_name);
 
 }  // namespace
 }  // namespace cake::test

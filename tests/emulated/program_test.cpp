@@ -23,11 +23,13 @@ protected:
         setenv("CAKE_PROGRAM", CAKE_EMULATED_PROGRAM, 1);
         std::filesystem::remove_all(folder);
         std::filesystem::create_directories(folder);
-        std::ofstream(file("prompt.json")) << nlohmann::json(Golden("tiny-qwen2").prompt("p120"));
+        std::ofstream(file("prompt.json")) << nlohmann::json(golden.prompt("p300"));
     }
     void TearDown() override { std::filesystem::remove_all(folder); }
     std::string file(const std::string& name) const { return (folder / name).string(); }
+    const Golden golden{"tiny-qwen2"};
 
+    // As the official code ran it: the capture p300_c48_casc.
     std::vector<std::string> generate(const std::string& name, std::vector<std::string> more = {}) {
         std::vector<std::string> args{"generate", "--model", golden_path("tiny-qwen2") + "/model"};
         const std::vector<std::string> rest{"--prompt-tokens",
@@ -35,9 +37,15 @@ protected:
                                             "--max-new-tokens",
                                             "8",
                                             "--cache-size",
-                                            "64",
+                                            "48",
                                             "--window",
                                             "16",
+                                            "--set",
+                                            "policy.tau1=1.5",
+                                            "--set",
+                                            "policy.tau2=0.6",
+                                            "--set",
+                                            "policy.rounding=official",
                                             "--check",
                                             "--report",
                                             file(name + ".json"),
@@ -48,6 +56,30 @@ protected:
         return args;
     }
     nlohmann::json report(const std::string& name) { return read_json_file(file(name + ".json")); }
+
+    // What the official code kept, as a report and a file of kept tokens.
+    void write_official(const std::string& name) {
+        const Capture capture = golden.capture("p300_c48_casc.safetensors");
+        nlohmann::json layers;
+        for (const int budget : capture.i32("layer_budget"))
+            layers.push_back({{"budget", budget}});
+        std::ofstream(file(name + ".json")) << one_request(layers);
+        std::ofstream(file(name + ".kept.json")) << one_request(
+            split_positions(capture.i32("prefill_positions"), capture.i32("prefill_len"), 2));
+    }
+    static nlohmann::json one_request(const nlohmann::json& layers) {
+        return {{"requests", {{{"id", "0"}, {"layers", layers}}}}};
+    }
+
+    // BF16 has 8 bits. From the official code, and between one rank and two, at most 1.8 % of the kept tokens were others and
+    // budgets were off by 1: less than twice that is allowed.
+    void expect_about_the_same_kept(const std::string& a, const std::string& b) {
+        const ProgramResult r =
+            run_program({"diff", file(a + ".json"), file(b + ".json"), "--any-tokens",
+                         "--budget-tolerance", "3", "--kept-tolerance", "0.03", "--kept-a",
+                         file(a + ".kept.json"), "--kept-b", file(b + ".kept.json")});
+        EXPECT_EQ(r.exit_code, 0) << r.out << r.err;
+    }
 };
 
 constexpr double kPatience_s = 250;
@@ -69,7 +101,9 @@ TEST_F(EmulatedProgram, ComputesInBf16AndReportsWhatItHolds) {
         EXPECT_EQ(request["layers"][l]["kept"], kept[l][0].size());
         entries += int(kept[l][0].size());
     }
-    EXPECT_LE(entries, 64 * int(kept.size()));
+    EXPECT_LE(entries, 48 * int(kept.size()));
+    write_official("official");
+    expect_about_the_same_kept("official", "one");
 }
 
 TEST_F(EmulatedProgram, KeepsOnTwoRanksThatShareAGpuAboutWhatItKeepsOnOne) {
@@ -79,11 +113,8 @@ TEST_F(EmulatedProgram, KeepsOnTwoRanksThatShareAGpuAboutWhatItKeepsOnOne) {
     const ProgramResult r = run_program_on_ranks(
         2, generate("two", {"--backend", "cuda", "--share-gpu"}), {.timeout_s = kPatience_s});
     ASSERT_EQ(r.exit_code, 0) << r.err;
-    const nlohmann::json one = report("one"), two = report("two");
-    EXPECT_EQ(two["machine"]["ranks"], 2);
-    for (std::size_t l = 0; l < one["requests"][0]["layers"].size(); ++l)
-        EXPECT_NEAR(two["requests"][0]["layers"][l]["kept"].get<int>(),
-                    one["requests"][0]["layers"][l]["kept"].get<int>(), 3);
+    EXPECT_EQ(report("two")["machine"]["ranks"], 2);
+    expect_about_the_same_kept("one", "two");
 }
 
 TEST_F(EmulatedProgram, RefusesTypesThatAGpuDoesNotComputeIn) {

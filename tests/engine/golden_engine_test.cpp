@@ -27,11 +27,13 @@ protected:
     Golden golden{GetParam().model};
 
     RunPrompt run() const {
-        return [this](std::span<const TokenId> prompt, std::vector<Policy> policies) {
+        return [this](std::span<const TokenId> prompt, std::vector<Policy> policies,
+                      std::vector<std::vector<TokenId>> answers) {
             RunSettings s;
             s.model = golden.model_path();
             s.policies = std::move(policies);
             s.prompt.assign(prompt.begin(), prompt.end());
+            s.answers = std::move(answers);
             s.new_tokens = 32;
             return run_model(GetParam().ranks, s);
         };

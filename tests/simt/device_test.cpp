@@ -1,7 +1,9 @@
 // kernels/cuda/device.h on the host: what differs from plain calls.
 #include "kernels/cuda/device.h"
 
+#include <chrono>
 #include <cstdlib>
+#include <thread>
 #include <vector>
 
 #include <gmock/gmock.h>
@@ -96,12 +98,23 @@ TEST(EmulatedDevice, MultipliesIntoF32FromBf16) {
     EXPECT_FLOAT_EQ(out, 3.5f + 2 * to_float(to_bf16(0.001f)));
 }
 
-TEST(EmulatedDevice, OrdersTheTimesOfEvents) {
+TEST(EmulatedDevice, TellsTheSecondsBetweenEvents) {
     const OwnedQueue queue = make_queue();
     const OwnedEvent begin = make_event(), end = make_event();
     record(begin, queue.get());
+    std::this_thread::sleep_for(std::chrono::milliseconds(2));
     record(end, queue.get());
-    EXPECT_GE(seconds_between(begin, end), 0);
+    EXPECT_GE(seconds_between(begin, end), 0.002);
+    EXPECT_EQ(seconds_between(end, begin), -seconds_between(begin, end));
+}
+
+// CUDA would not wait at all.
+TEST(EmulatedDevice, RefusesToWaitForAnEventThatWasNotRecorded) {
+    const OwnedQueue queue = make_queue();
+    const OwnedEvent event = make_event();
+    EXPECT_THROW(wait(queue.get(), event), Error);
+    record(event, queue.get());
+    EXPECT_NO_THROW(wait(queue.get(), event));
 }
 
 }  // namespace

@@ -103,7 +103,9 @@ std::vector<RunOutcome> run_on(Backend& dev, Communicator& comm, const RunSettin
         o.logits.push_back(first);
         o.tokens.push_back(best(first));
         while (int(o.tokens.size()) < s.new_tokens) {
-            o.logits.push_back(row(batch.step(std::span(&o.tokens.back(), 1))));
+            const TokenId last =
+                s.answers.empty() ? o.tokens.back() : s.answers[i][o.tokens.size() - 1];
+            o.logits.push_back(row(batch.step(std::span(&last, 1))));
             o.tokens.push_back(best(o.logits.back()));
         }
         o.final = all_positions(rank, shard, caches[i]);

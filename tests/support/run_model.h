@@ -20,6 +20,8 @@ struct RunSettings {
     std::vector<Policy> policies;
     std::vector<TokenId> prompt;
     int new_tokens = 1;
+    // By policy: what decoding is given in place of its own tokens, new_tokens of each. Empty: its own.
+    std::vector<std::vector<TokenId>> answers = {};
     int chunk = 64;
     int page_tokens = 0;
     int threads = 1;
@@ -31,7 +33,7 @@ struct RunSettings {
 
 // Of one policy, the same on every rank.
 struct RunOutcome {
-    std::vector<TokenId> tokens;
+    std::vector<TokenId> tokens;             // the likeliest after those before
     std::vector<std::vector<float>> logits;  // [new_tokens][vocab]; row t gave tokens[t]
     std::vector<std::optional<LayerPreference>> seen;
     std::vector<int> budgets;  // what decoding keeps to

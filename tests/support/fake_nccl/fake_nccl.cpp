@@ -241,7 +241,9 @@ ncclResult_t ncclGroupEnd() {
 }
 
 ncclResult_t ncclAllReduce(const void* from, void* to, std::size_t count, ncclDataType_t type,
-                           ncclRedOp_t, ncclComm_t comm, cudaStream_t) {
+                           ncclRedOp_t op, ncclComm_t comm, cudaStream_t) {
+    if (op != ncclSum || (type != ncclFloat32 && type != ncclBfloat16))
+        return ncclInvalidArgument;  // NCCL has more, this has not
     return enqueue(comm,
                    {.name = "AllReduce", .from = from, .to = to, .count = count, .type = type});
 }

@@ -10,6 +10,7 @@
 #include <iterator>
 #include <map>
 #include <mutex>
+#include <optional>
 #include <unistd.h>
 #include <utility>
 #include <vector>
@@ -24,7 +25,7 @@ struct CUstream_st {
     std::vector<std::function<void()>> captured;
 };
 struct CUevent_st {
-    std::chrono::steady_clock::time_point at;
+    std::optional<std::chrono::steady_clock::time_point> at;  // of the last record
 };
 struct CUgraphExec_st {
     std::vector<std::function<void()>> steps;
@@ -166,9 +167,11 @@ OwnedEvent make_event() { return OwnedEvent(new CUevent_st); }
 void record(const OwnedEvent& event, Queue queue) {
     put(queue, [e = event.get()] { e->at = std::chrono::steady_clock::now(); });
 }
-void wait(Queue, const OwnedEvent&) {}
+void wait(Queue queue, const OwnedEvent& event) {
+    put(queue, [e = event.get()] { CAKE_CHECK(e->at, "a wait for an event that was not recorded"); });
+}
 double seconds_between(const OwnedEvent& begin, const OwnedEvent& end) {
-    return std::chrono::duration<double>(end->at - begin->at).count();
+    return std::chrono::duration<double>(end->at.value() - begin->at.value()).count();
 }
 
 // ---- graphs ---------------------------------------------------------------------------------------------------------
