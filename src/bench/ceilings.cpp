@@ -35,16 +35,19 @@ void fill_random(Backend& dev, View x) {
     dev.synchronize({});
 }
 
-// The last queries of a prompt, as many as keep a device busy.
+// The last queries of a prompt that the model takes, as many as keep a device busy.
 struct AttentionShape {
     std::int64_t queries, keys;
 };
-AttentionShape attention_shape(const Backend& dev) {
-    return dev.info().own_memory ? AttentionShape{8192, 16384} : AttentionShape{1024, 4096};
+AttentionShape attention_shape(const Backend& dev, const ModelConfig& m) {
+    if (!dev.info().own_memory)
+        return {1024, 4096};
+    const std::int64_t keys = std::min(m.max_positions, 16384);
+    return {keys / 2, keys};
 }
 
 double attention_tflop_s(Backend& dev, const ModelConfig& m) {
-    const auto [n, keys] = attention_shape(dev);
+    const auto [n, keys] = attention_shape(dev, m);
     const std::int64_t d = m.d_head;
     const DType type = dev.types().activation;
     const Tensor q = dev.tensor(type, {n, m.n_heads, d}), out = dev.tensor(type, {n, m.n_heads, d}),
@@ -87,7 +90,7 @@ std::string machine_yaml(Backend& dev, Communicator& comm, const ModelConfig& mo
     if (!shared)
         for (double& sum : sums)
             sum /= R;
-    const AttentionShape shape = attention_shape(dev);
+    const AttentionShape shape = attention_shape(dev, model);
     double latency_us = 10, link_gb_s = 1;
     const bool linked = comm.size() > 1;
     if (linked) {
