@@ -38,16 +38,16 @@ protected:
     }
     bool narrow() const { return GetParam().activations == DType::BF16; }
 
-    // BF16 has 8 bits. Measured on the emulation, on any number of ranks: logits were off by 0.12 at most, statistics by 1.2 %,
-    // budgets by 2 tokens, and of the kept tokens 1.6 % were others after prefill, 7.6 % after decoding. About twice that is
-    // allowed, on a GPU too.
+    // BF16 has 8 bits. Measured on the emulation, on any number of ranks, over all captured tokens: logits were off by 0.24 at
+    // most (0.12 before the first token), statistics by 1.2 %, budgets by 2 tokens, and of the kept tokens 1.6 % were others
+    // after prefill, 8.6 % after decoding.
     Closeness close() const {
         if (!narrow())
             return {};
-        return {.logits = 0.12,
+        return {.logits = 0.25,
                 .statistics = 0.025,
                 .kept = 0.035,
-                .kept_at_end = 0.06,
+                .kept_at_end = 0.15,
                 .budget = 3,
                 .answers = false};
     }
