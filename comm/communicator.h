@@ -53,9 +53,32 @@ public:
         std::int64_t statistics_bytes = 0;  // payload of sum()
         std::int64_t other_calls = 0;
         std::int64_t other_bytes = 0;
+
+        Traffic& operator+=(const Traffic& more);
+        Traffic operator-(const Traffic& before) const;
     };
     virtual Traffic traffic() const = 0;
+
+    // Whether calls that take a Stream never wait for it, so that a graph can capture and repeat them.
+    virtual bool in_stream() const { return false; }
+    // A graph has repeated what traffic() counted as `sent` when it was captured: counts it again.
+    virtual void count_again(const Traffic&) {}
 };
+
+inline Communicator::Traffic& Communicator::Traffic::operator+=(const Traffic& more) {
+    all_reduce_calls += more.all_reduce_calls;
+    all_reduce_bytes += more.all_reduce_bytes;
+    statistics_bytes += more.statistics_bytes;
+    other_calls += more.other_calls;
+    other_bytes += more.other_bytes;
+    return *this;
+}
+
+inline Communicator::Traffic Communicator::Traffic::operator-(const Traffic& before) const {
+    return {all_reduce_calls - before.all_reduce_calls, all_reduce_bytes - before.all_reduce_bytes,
+            statistics_bytes - before.statistics_bytes, other_calls - before.other_calls,
+            other_bytes - before.other_bytes};
+}
 
 // One rank alone: every collective is the identity.
 std::unique_ptr<Communicator> make_self_communicator();

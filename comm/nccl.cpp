@@ -102,6 +102,8 @@ public:
         return std::make_unique<NcclCommunicator>(host().split(color), device_);
     }
     Traffic traffic() const override;
+    bool in_stream() const override { return true; }
+    void count_again(const Traffic& sent) override { traffic_ += sent; }
 
     Buffer symmetric_memory(std::size_t bytes);
 
@@ -312,10 +314,7 @@ void NcclCommunicator::broadcast(Stream s, View data, int root) {
 
 Communicator::Traffic NcclCommunicator::traffic() const {
     Traffic all = host_->traffic();
-    all.all_reduce_calls += traffic_.all_reduce_calls;
-    all.all_reduce_bytes += traffic_.all_reduce_bytes;
-    all.other_calls += traffic_.other_calls;
-    all.other_bytes += traffic_.other_bytes;
+    all += traffic_;
     return all;
 }
 

@@ -17,6 +17,8 @@ public:
     std::string name() const override { return inner_->name(); }
     Traffic traffic() const override { return inner_->traffic(); }
 
+    bool in_stream() const override { return size() == 1; }  // which sends nothing
+
     void all_reduce_sum(Stream s, View data) override {
         if (size() == 1 || data.elements() == 0)
             return inner_->all_reduce_sum(s, data);  // reads nothing, checks the type

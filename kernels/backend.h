@@ -78,6 +78,12 @@ public:
     virtual Event record(Stream s) = 0;
     virtual void wait(Stream s, Event e) = 0;
 
+    // Calls `work` once without running what it puts into the stream, which each call of the result then puts there: with
+    // the same numbers and addresses, and what lies at these by then. `work` puts in kernels, copies and collectives only,
+    // of pinned and device memory, and has run before, so that it asks for no memory of its own. Empty, and `work` is not
+    // called, where nothing is captured (CPU).
+    virtual std::function<void()> capture(Stream s, const std::function<void()>& work) = 0;
+
     // ---- transformer block --------------------------------------------------------------------------------------
     // out[i, :] = table[ids[i] - first_row, :], zeros where the id lies outside this rank's rows of the vocabulary.
     // ids: I32 [n]; table: [rows, d_model] of any type of weights; out: [n, d_model].

@@ -18,7 +18,7 @@ TARGETS = [
     ("decode, batch 1, full after 131,072: % of copy", ("full", 131072, 1, "decode", "percent_of_bandwidth"), ">=", 75),
     ("prefill of 131,072, cake: s", ("cake", 131072, 1, "prefill", "s"), "<=", 14),
 ]
-PHASES = ("linear", "attention", "observe", "evict", "all_reduce", "sampling", "other")
+PHASES = ("linear", "attention", "observe", "evict", "all_reduce", "replay", "sampling", "other")
 
 
 def read(path):

@@ -207,7 +207,7 @@ def scaling(plt, rows):
 
 def phases(plt, rows):
     chosen, title = largest_set(rows, ["policy"], "prefill.s")
-    names = ["linear", "attention", "observe", "evict", "all_reduce", "sampling", "other"]
+    names = ["linear", "attention", "observe", "evict", "all_reduce", "replay", "sampling", "other"]
     policies = sorted({AXES["policy"](row) for row in chosen})
     if not any(means(chosen, ["policy"], f"prefill.{name}_s") for name in names):
         return "it needs rows with times by phase"

@@ -27,6 +27,7 @@ public:
     void synchronize(Stream) override {}
     Event record(Stream) override { return {}; }
     void wait(Stream, Event) override {}
+    std::function<void()> capture(Stream, const std::function<void()>&) override { return {}; }
 
     // norm.cpp: embed, rms_norm, add_rms_norm, add, silu_mul
     void embed(Stream s, View ids, View table, std::int64_t first_row, View out) override;

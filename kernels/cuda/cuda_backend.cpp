@@ -1,5 +1,8 @@
 #include "kernels/cuda/cuda_backend.h"
 
+#include <cstdlib>
+#include <string_view>
+
 namespace cake {
 
 namespace {
@@ -10,10 +13,17 @@ int used(int device) {
     return device;
 }
 
+bool environment_says(const char* name, std::string_view value) {
+    const char* const set = std::getenv(name);
+    return set && set == value;
+}
+
 }  // namespace
 
 CudaBackend::CudaBackend(int device, DType activations)
-    : device_(used(device)), activations_(activations) {
+    : device_(used(device)),
+      activations_(activations),
+      captures_(!environment_says("CAKE_GRAPHS", "0") && !environment_says("CAKE_SYNC", "1")) {
     CAKE_CHECK(activations == DType::F32 || activations == DType::BF16, "activations of {}",
                cake::name(activations));
 }

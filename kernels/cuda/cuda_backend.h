@@ -33,6 +33,9 @@ public:
     // An event counts until kEvents later ones are recorded.
     Event record(Stream s) override;
     void wait(Stream s, Event e) override;
+    // As a CUDA graph, which keeps the scratch that it was captured with. Not where CAKE_GRAPHS is 0 in the environment, nor
+    // where CAKE_SYNC wants to wait for each kernel.
+    std::function<void()> capture(Stream s, const std::function<void()>& work) override;
 
     // cuda_block.cpp
     void embed(Stream s, View ids, View table, std::int64_t first_row, View out) override;
@@ -99,8 +102,9 @@ private:
 
     int device_;
     DType activations_;
-    std::vector<gpu::OwnedQueue> queues_;  // by Stream::index, made when first used
-    std::vector<Buffer> scratch_;          // likewise
+    bool captures_;
+    std::vector<gpu::OwnedQueue> queues_;           // by Stream::index, made when first used
+    std::vector<std::shared_ptr<Buffer>> scratch_;  // likewise; shared with what was captured
     std::array<gpu::OwnedEvent, kEvents> events_;
     int next_event_ = 0;
     std::vector<std::weak_ptr<std::function<void()>>> looks_;  // of while_waiting()

@@ -40,14 +40,14 @@ void* CudaBackend::scratch_or_null(Stream s, std::size_t bytes) {
         return nullptr;
     if (scratch_.size() <= std::size_t(s.index))
         scratch_.resize(std::size_t(s.index) + 1);
-    Buffer& held = scratch_[std::size_t(s.index)];
-    if (held.bytes() < bytes) {
+    std::shared_ptr<Buffer>& held = scratch_[std::size_t(s.index)];
+    if (!held || held->bytes() < bytes) {
         synchronize(s);  // what is given back may still be in use
-        held = Buffer();
-        if (void* const data = gpu::allocate(bytes))
-            held = owned(data, bytes, Place::Device);
+        held.reset();
+        void* const data = gpu::allocate(bytes);
+        held = std::make_shared<Buffer>(data ? owned(data, bytes, Place::Device) : Buffer());
     }
-    return held.data();
+    return held->data();
 }
 
 void CudaBackend::copy(Stream s, View to, View from) {
@@ -89,5 +89,25 @@ Event CudaBackend::record(Stream s) {
 }
 
 void CudaBackend::wait(Stream s, Event e) { gpu::wait(queue(s), events_[std::size_t(e.index)]); }
+
+std::function<void()> CudaBackend::capture(Stream s, const std::function<void()>& work) {
+    if (!captures_)
+        return {};
+    const gpu::Queue captured = queue(s);
+    gpu::begin_capture(captured);
+    try {
+        work();
+    } catch (...) {
+        try {
+            gpu::end_capture(captured);
+        } catch (const Error&) {  // a consequence of the error that is under way
+        }
+        throw;
+    }
+    const auto graph = std::make_shared<gpu::OwnedGraph>(gpu::end_capture(captured));
+    const std::shared_ptr<Buffer> scratch =
+        scratch_.size() > std::size_t(s.index) ? scratch_[std::size_t(s.index)] : nullptr;
+    return [captured, graph, scratch] { gpu::replay(captured, *graph); };
+}
 
 }  // namespace cake

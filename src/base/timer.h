@@ -18,7 +18,16 @@ private:
 };
 
 // What a rank is doing, as reports name it.
-enum class Phase { Linear, Attention, Observe, Evict, AllReduce, Sampling, Count };
+enum class Phase {
+    Linear,
+    Attention,
+    Observe,
+    Evict,
+    AllReduce,
+    Replay,  // all of these in one, where a GPU decodes by a captured step
+    Sampling,
+    Count
+};
 
 // Seconds by phase of one part of a run (prefill, decode).
 struct PhaseTimes {
@@ -28,16 +37,19 @@ struct PhaseTimes {
     double operator[](Phase p) const { return seconds[std::size_t(p)]; }
 };
 
-// Adds the time of its scope to a phase.
+// Adds the time of its scope to a phase; null: to none.
 class PhaseScope {
 public:
-    PhaseScope(PhaseTimes& times, Phase phase) : times_(times), phase_(phase) {}
-    ~PhaseScope() { times_[phase_] += timer_.seconds(); }
+    PhaseScope(PhaseTimes* times, Phase phase) : times_(times), phase_(phase) {}
+    ~PhaseScope() {
+        if (times_)
+            (*times_)[phase_] += timer_.seconds();
+    }
     PhaseScope(const PhaseScope&) = delete;
     PhaseScope& operator=(const PhaseScope&) = delete;
 
 private:
-    PhaseTimes& times_;
+    PhaseTimes* times_;
     Phase phase_;
     Timer timer_;
 };

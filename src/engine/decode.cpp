@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cstring>
 
 #include "engine/evict.h"
@@ -22,8 +23,9 @@ Upload upload_of(View& to, const std::vector<T>& values, Shape shape) {
     return {&to, dtype_of<T>, shape, std::as_bytes(std::span(values))};
 }
 
-// In one copy, through memory that only grows. `staged` is free: a step waits for the device before it returns.
-void upload_together(const Rank& rank, std::span<const Upload> uploads, Tensor& staged,
+// In one copy, through memory that only grows, and at least doubles; returns whether it is other memory than before.
+// `staged` is free: a step waits for the device before it returns.
+bool upload_together(const Rank& rank, std::span<const Upload> uploads, Tensor& staged,
                      Tensor& device) {
     constexpr std::size_t alignment = 64;
     const auto room = [](const Upload& u) {
@@ -33,10 +35,12 @@ void upload_together(const Rank& rank, std::span<const Upload> uploads, Tensor& 
     for (const Upload& u : uploads)
         bytes += room(u);
     const std::int64_t elements = std::int64_t(bytes);
-    if (device.bytes() < bytes) {
+    const bool grows = device.bytes() < bytes;
+    if (grows) {
         rank.dev.synchronize(rank.stream);  // kernels may still read what is given back
-        staged = rank.dev.tensor(DType::U8, {elements}, Place::Pinned);
-        device = rank.dev.tensor(DType::U8, {elements});
+        const std::int64_t room_for = std::max(elements, 2 * std::int64_t(device.bytes()));
+        staged = rank.dev.tensor(DType::U8, {room_for}, Place::Pinned);
+        device = rank.dev.tensor(DType::U8, {room_for});
     }
     std::size_t at = 0;
     for (const Upload& u : uploads) {
@@ -46,12 +50,23 @@ void upload_together(const Rank& rank, std::span<const Upload> uploads, Tensor& 
     }
     rank.dev.copy(rank.stream, device.view().reshaped({elements}),
                   staged.view().reshaped({elements}));
+    return grows;
 }
 
 }  // namespace
 
+int table_width(int pages) {
+    const int step = std::max(int(std::bit_floor(unsigned(pages))) / 4, 1);
+    return (pages + step - 1) / step * step;
+}
+
 DecodeBatch::DecodeBatch(const Rank& rank, const Model& model, const Policy& policy, Workspace& ws)
-    : rank_(rank), model_(model), policy_(policy), ws_(ws) {}
+    : rank_(rank),
+      model_(model),
+      policy_(policy),
+      ws_(ws),
+      ids_(rank.dev.tensor(DType::I32, {ws.size.batch}, Place::Pinned)),
+      steps_(rank) {}
 
 void DecodeBatch::add(SequenceCache& cache, int prompt_tokens, int new_tokens,
                       std::span<const int> budgets) {
@@ -79,10 +94,11 @@ void DecodeBatch::make_room() {
 // Page tables, lengths and budgets for the kernels. Between changes the kernels keep lengths and positions themselves.
 void DecodeBatch::upload() {
     const int L = model_.config.n_layers, B = int(members_.size());
-    std::size_t max_pages = 1;
+    int most_pages = 1;
     for (const Member& m : members_)
         for (int l = 0; l < L; ++l)
-            max_pages = std::max(max_pages, m.cache->pages(l).size());
+            most_pages = std::max(most_pages, int(m.cache->pages(l).size()));
+    const auto max_pages = std::size_t(table_width(most_pages));
 
     std::vector<std::int32_t> tables(std::size_t(L * B) * max_pages, -1), lengths, budgets,
         positions;
@@ -113,7 +129,7 @@ void DecodeBatch::upload() {
     kv_.pool = pool.slab();
     probs_.data = ws_.probs;
     scores_.data = ws_.decode_scores.view().reshaped({score_rows(), ws_.decode_scores.shape()[1]});
-    upload_together(
+    const bool moved = upload_together(
         rank_,
         std::array{upload_of(kv_.tables, tables, {L, B, std::int64_t(max_pages)}),
                    upload_of(kv_.lengths, lengths, {L, B}), upload_of(kv_.budgets, budgets, {L, B}),
@@ -121,6 +137,8 @@ void DecodeBatch::upload() {
                    upload_of(probs_.offsets, prob_offsets, {L, B}),
                    upload_of(scores_.offsets, score_offsets, {L, B})},
         staged_, uploaded_);
+    if (moved)
+        steps_.forget();
     score_floats_ = rows * score_rows();
     changed_ = false;
 }
@@ -147,42 +165,48 @@ std::int64_t DecodeBatch::score_rows() const {
     return policy_.heads == Heads::All ? 1 : model_.shard.n_kv();
 }
 
+// Whether ranks sum what they observe while decoding, in a message as long as all sequences' rows.
+bool DecodeBatch::shares_scores() const {
+    return evicts() && policy_.observe != Observe::Nothing &&
+           (policy_.heads == Heads::All || rank_.sharers);
+}
+
 // What the newest token's attention makes of the old ones: in scores_, or added to the running sums of the pages, and then
 // nothing is returned.
-RaggedRows DecodeBatch::score_slots() {
+RaggedRows DecodeBatch::score_slots(const Rank& rank) {
     const bool observes = policy_.observe != Observe::Nothing;
     const bool all_heads = policy_.heads == Heads::All;
     const float divisor = float(all_heads ? model_.config.n_heads : model_.config.group());
     {
-        auto t = rank_.time(Phase::Evict);
+        auto t = rank.time(Phase::Evict);
         // Where nothing observes all are alike: the earliest entries stay, and the window. What is summed over ranks has
         // no gaps.
-        if (!observes || all_heads || rank_.sharers)
-            rank_.dev.fill_zero(rank_.stream, scores_.data);
+        if (!observes || all_heads || rank.sharers)
+            rank.dev.fill_zero(rank.stream, scores_.data);
         if (policy_.accumulates())
-            rank_.dev.decode_means(rank_.stream, kv_, probs_, divisor, scores_);
+            rank.dev.decode_means(rank.stream, kv_, probs_, divisor, scores_);
         else if (observes)
-            rank_.dev.decode_scores(rank_.stream, kv_, probs_, policy_.window, policy_.pool,
-                                    divisor, scores_);
+            rank.dev.decode_scores(rank.stream, kv_, probs_, policy_.window, policy_.pool, divisor,
+                                   scores_);
     }
     if (observes)
-        share_scores(scores_.data.reshaped({score_floats_}));
+        share_scores(rank, scores_.data.reshaped({score_floats_}));
     if (!policy_.accumulates())
         return scores_;
-    auto t = rank_.time(Phase::Evict);
-    rank_.dev.add_running(rank_.stream, kv_, scores_);
+    auto t = rank.time(Phase::Evict);
+    rank.dev.add_running(rank.stream, kv_, scores_);
     return {};
 }
 
 // A rank has scored with its own query heads. Once a step, for all layers, these are summed over all ranks, or over those
 // that share a KV head, which then take the owner's sum: the same bytes select the same tokens, so copies cannot differ.
-void DecodeBatch::share_scores(View scores) {
-    auto t = rank_.time(Phase::AllReduce);
+void DecodeBatch::share_scores(const Rank& rank, View scores) {
+    auto t = rank.time(Phase::AllReduce);
     if (policy_.heads == Heads::All) {
-        rank_.comm.all_reduce_sum(rank_.stream, scores);
-    } else if (rank_.sharers) {
-        rank_.sharers->all_reduce_sum(rank_.stream, scores);
-        rank_.sharers->broadcast(rank_.stream, scores, 0);
+        rank.comm.all_reduce_sum(rank.stream, scores);
+    } else if (rank.sharers) {
+        rank.sharers->all_reduce_sum(rank.stream, scores);
+        rank.sharers->broadcast(rank.stream, scores, 0);
     }
 }
 
@@ -192,22 +216,32 @@ Tensor DecodeBatch::step(std::span<const TokenId> tokens) {
     make_room();
     if (changed_)
         upload();
-    rank_.dev.begin_step(rank_.stream, kv_);
+    std::copy(tokens.begin(), tokens.end(), ids_.span<TokenId>().begin());
+    const std::int64_t n = kv_.batch(), width = kv_.tables.dim(2);
+    steps_.run({n, width, shares_scores() ? score_floats_ : 0},
+               [this](const Rank& rank) { put_step(rank); });
+    Tensor logits = wait_for_logits(rank_, model_, n, ws_);
+    settle();
+    return logits;
+}
 
-    View x = embed(rank_, model_, tokens, ws_.decode_x, ws_);  // [batch, d_model]
+// Puts into the stream all that the device does in a step: for the tokens that ids_ holds, and for the tables as they are
+// uploaded, by the time that the stream gets there.
+void DecodeBatch::put_step(const Rank& rank) {
+    rank.dev.begin_step(rank.stream, kv_);
+    const std::span<const TokenId> ids = ids_.span<TokenId>().first(members_.size());
+    View x = embed(rank, model_, ids, ws_.decode_x, ws_);  // [batch, d_model]
     for (int l = 0; l < model_.config.n_layers; ++l)
-        decode_layer(rank_, model_, l, x, kv_, probs_, ws_);
-    Tensor logits = lm_head(rank_, model_, x, ws_);  // [batch, vocab]
+        decode_layer(rank, model_, l, x, kv_, probs_, ws_);
+    lm_head(rank, model_, x, ws_);
 
     // Attention has used the uncut cache, the new token included. Now one entry leaves for each that came, in all
     // layers together: nothing reads them before the next step.
     if (evicts()) {
-        const RaggedRows scores = score_slots();
-        auto t = rank_.time(Phase::Evict);
-        rank_.dev.decode_evict(rank_.stream, kv_, scores, policy_.window, decode_order(policy_));
+        const RaggedRows scores = score_slots(rank);
+        auto t = rank.time(Phase::Evict);
+        rank.dev.decode_evict(rank.stream, kv_, scores, policy_.window, decode_order(policy_));
     }
-    settle();
-    return logits;
 }
 
 std::int64_t decode_row_floats(const Policy& policy, int n_layers, int prompt_tokens,

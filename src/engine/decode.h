@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "cache/sequence_cache.h"
+#include "engine/captured_steps.h"
 #include "model/layer.h"
 #include "policy/policy.h"
 
@@ -25,6 +26,10 @@ public:
     // ranks. Where the policy evicts while decoding, what is over budget + window leaves at the end of the step.
     Tensor step(std::span<const TokenId> tokens);
 
+    // Steps so far that were a graph's replay: on a GPU all but the first two of a batch size and table width, where
+    // collectives can be captured.
+    std::int64_t replayed_steps() const { return steps_.replays(); }
+
 private:
     struct Member {
         SequenceCache* cache;
@@ -35,8 +40,10 @@ private:
     bool evicts() const { return policy_.decode != DecodeEvict::None; }
     void make_room();
     void upload();
-    RaggedRows score_slots();
-    void share_scores(View scores);
+    void put_step(const Rank& rank);
+    bool shares_scores() const;
+    RaggedRows score_slots(const Rank& rank);
+    void share_scores(const Rank& rank, View scores);
     std::int64_t score_rows() const;
     void settle();
 
@@ -50,7 +57,14 @@ private:
     RaggedRows probs_, scores_;
     std::int64_t score_floats_ = 0;  // that scores_ takes
     Tensor staged_, uploaded_;       // what the views above lie in, pinned and on the device
+    Tensor ids_;                     // pinned, [most sequences]: the tokens of the step
+    // By sequences, table width, and floats of scores that ranks share; all else that kernels get from the host is fixed.
+    CapturedSteps steps_;
 };
+
+// Pages that a layer's table has room for where `pages` are needed. A step is captured for each width, so there are few: at
+// most a quarter is to spare.
+int table_width(int pages);
 
 // Floats of one query head's probability rows over all layers of one sequence (WorkspaceSize::decode_rows).
 std::int64_t decode_row_floats(const Policy& policy, int n_layers, int prompt_tokens,

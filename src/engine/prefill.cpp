@@ -58,7 +58,8 @@ Tensor prefill(const Rank& rank, const Model& model, std::span<const TokenId> pr
         if (options.check)
             check_equal_copies(rank, e.policy, e.cache);
     }
-    return lm_head(rank, model, x.row(S - 1), ws);
+    lm_head(rank, model, x.row(S - 1), ws);
+    return wait_for_logits(rank, model, 1, ws);
 }
 
 }  // namespace cake

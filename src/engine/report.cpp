@@ -70,10 +70,15 @@ json to_json(const PhaseTimes& t) {
     double named = 0;
     for (double s : t.seconds)
         named += s;
-    return {{"linear_s", t[Phase::Linear]},        {"attention_s", t[Phase::Attention]},
-            {"observe_s", t[Phase::Observe]},      {"evict_s", t[Phase::Evict]},
-            {"all_reduce_s", t[Phase::AllReduce]}, {"sampling_s", t[Phase::Sampling]},
-            {"other_s", t.total_s - named},        {"total_s", t.total_s}};
+    return {{"linear_s", t[Phase::Linear]},
+            {"attention_s", t[Phase::Attention]},
+            {"observe_s", t[Phase::Observe]},
+            {"evict_s", t[Phase::Evict]},
+            {"all_reduce_s", t[Phase::AllReduce]},
+            {"replay_s", t[Phase::Replay]},
+            {"sampling_s", t[Phase::Sampling]},
+            {"other_s", t.total_s - named},
+            {"total_s", t.total_s}};
 }
 
 json make_report(Engine& engine, Communicator& all, const ReportContext& context, json requests) {

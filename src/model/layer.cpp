@@ -98,7 +98,7 @@ void decode_layer(const Rank& rank, const Model& model, int l, View x, const Pag
           });
 }
 
-Tensor lm_head(const Rank& rank, const Model& model, View x, Workspace& ws) {
+void lm_head(const Rank& rank, const Model& model, View x, Workspace& ws) {
     const ModelConfig& config = model.config;
     const std::int64_t n = x.dim(0);
     const int ranks = rank.comm.size();
@@ -116,11 +116,15 @@ Tensor lm_head(const Rank& rank, const Model& model, View x, Workspace& ws) {
         rank.comm.all_gather(rank.stream, logits.reshaped({logits.elements()}), parts, gathered);
     }
 
-    View staged = ws.host_logits.view().reshaped(gathered.shape());
-    rank.dev.copy(rank.stream, staged, gathered);
+    rank.dev.copy(rank.stream, ws.host_logits.view().reshaped(gathered.shape()), gathered);
+}
+
+Tensor wait_for_logits(const Rank& rank, const Model& model, std::int64_t n, const Workspace& ws) {
+    const ModelConfig& config = model.config;
+    const int ranks = rank.comm.size();
     rank.dev.synchronize(rank.stream);
     Tensor out = Tensor::host(DType::F32, {n, config.vocab});  // rows whole again
-    const float* from = staged.span<float>().data();
+    const float* from = ws.host_logits.view().as<float>();
     for (int r = 0; r < ranks; ++r) {
         const Range run = even_run(config.vocab, ranks, r);
         for (std::int64_t i = 0; i < n; ++i, from += run.size())

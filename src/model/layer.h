@@ -37,7 +37,10 @@ LayerKv forward_layer(const Rank& rank, const Model& model, int l, View x, Works
 void decode_layer(const Rank& rank, const Model& model, int l, View x, const PagedBatch& kv,
                   const RaggedRows& probs, Workspace& ws);
 
-// Logits of rows x [n, d_model]: host memory, F32 [n, vocab], equal on all ranks.
-Tensor lm_head(const Rank& rank, const Model& model, View x, Workspace& ws);
+// Logits of rows x [n, d_model], as ranks' parts into the workspace's pinned memory, by when the stream gets there.
+void lm_head(const Rank& rank, const Model& model, View x, Workspace& ws);
+
+// Waits for the logits of n rows: host memory, F32 [n, vocab], equal on all ranks.
+Tensor wait_for_logits(const Rank& rank, const Model& model, std::int64_t n, const Workspace& ws);
 
 }  // namespace cake

@@ -10,11 +10,11 @@ namespace cake {
 struct Rank {
     Backend& dev;
     Communicator& comm;
-    PhaseTimes* times;
+    PhaseTimes* times;  // null: time is not booked
     Stream stream{};
     Communicator* sharers = nullptr;  // ranks that hold this rank's KV head with it; null: none do
 
-    PhaseScope time(Phase phase) const { return PhaseScope(*times, phase); }
+    PhaseScope time(Phase phase) const { return PhaseScope(times, phase); }
 };
 
 }  // namespace cake

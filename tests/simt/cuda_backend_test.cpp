@@ -1,9 +1,12 @@
 // What only the CUDA backend does.
 #include "kernels/cuda/cuda_backend.h"
 
+#include <cstdlib>
+
 #include <gmock/gmock.h>
 
 #include "kernels/backend.h"
+#include "support/backends.h"
 
 namespace cake {
 namespace {
@@ -60,6 +63,70 @@ TEST_F(EmulatedBackend, EndsACopyWhereALookThrows) {
     const auto watch = cuda_while_waiting(*dev_, [] { throw Error("the network is gone"); });
     EXPECT_THROW(dev_->copy({}, host, on_device_), Error);
     EXPECT_THAT(host.span<float>(), testing::Each(7));
+}
+
+TEST_F(EmulatedBackend, CapturesWithoutRunningAndReplaysWithWhatIsThereByThen) {
+    const Tensor more = dev_->tensor(DType::F32, {8});
+    const auto download_sum = [&] { return download<float>(*dev_, on_device_); };
+    dev_->copy({}, on_device_, upload(*dev_, std::vector<float>(8, 1), {8}));
+    dev_->copy({}, more, upload(*dev_, std::vector<float>(8, 10), {8}));
+    const auto add_more = dev_->capture({}, [&] { dev_->add({}, on_device_, more); });
+    EXPECT_THAT(download_sum(), testing::Each(1));
+    add_more();
+    EXPECT_THAT(download_sum(), testing::Each(11));
+    dev_->copy({}, more, upload(*dev_, std::vector<float>(8, 100), {8}));
+    add_more();
+    EXPECT_THAT(download_sum(), testing::Each(111));
+}
+
+// Statistics of a window over so many tokens: they work in scratch that grows with these.
+struct Observation {
+    Observation(Backend& dev, int tokens)
+        : n_tokens(tokens),
+          q(upload(dev, random_values(2 * 16, 1), {2, 1, 16})),
+          k(upload(dev, random_values(tokens * 16, 2), {1, tokens, 16})),
+          mean(dev.tensor(DType::F32, {1, tokens - 2})),
+          variance(dev.tensor(DType::F32, {1, tokens - 2})),
+          sums(dev.tensor(DType::F64, {2})) {}
+    void make(Backend& dev) const {
+        dev.window_moments({}, q, k, n_tokens, DType::F32, mean, variance, sums);
+    }
+
+    int n_tokens;
+    Tensor q, k, mean, variance, sums;
+};
+
+TEST_F(EmulatedBackend, KeepsTheScratchOfWhatIsCaptured) {
+    const Observation small(*dev_, 40), large(*dev_, 5000);
+    small.make(*dev_);
+    const auto sums = download<double>(*dev_, small.sums);
+    const auto again = dev_->capture({}, [&] { small.make(*dev_); });
+    large.make(*dev_);
+    // Whoever gets memory now gets what was given back.
+    std::vector<Tensor> zeros;
+    for (int i = 0; i < 64; ++i) {
+        zeros.push_back(dev_->tensor(DType::F32, {64}));
+        dev_->fill_zero({}, zeros.back());
+    }
+    dev_->fill_zero({}, small.sums);
+    again();
+    EXPECT_EQ(download<double>(*dev_, small.sums), sums);
+    for (const Tensor& x : zeros)
+        EXPECT_THAT(download<float>(*dev_, x), testing::Each(0));
+}
+
+TEST_F(EmulatedBackend, EndsACaptureWhereTheWorkThrows) {
+    EXPECT_THROW(dev_->capture({}, [] { throw Error("of the work"); }), Error);
+    EXPECT_NO_THROW(dev_->synchronize({}));
+}
+
+TEST_F(EmulatedBackend, CapturesNothingWhereTheEnvironmentSaysSo) {
+    for (const auto& [name, value] : {std::pair("CAKE_GRAPHS", "0"), std::pair("CAKE_SYNC", "1")}) {
+        setenv(name, value, 1);
+        const auto dev = make_cuda_backend(0, DType::F32);
+        unsetenv(name);
+        EXPECT_FALSE(dev->capture({}, [] { ADD_FAILURE() << "called"; })) << name;
+    }
 }
 
 TEST_F(EmulatedBackend, RefusesToSplitIntoKeysOfOtherHeads) {

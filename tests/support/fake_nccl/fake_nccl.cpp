@@ -1,6 +1,8 @@
 #include "support/fake_nccl/fake_nccl.h"
 
 #include <algorithm>
+#include <chrono>
+#include <condition_variable>
 #include <cstdlib>
 #include <cstring>
 #include <deque>
@@ -12,6 +14,7 @@
 #include <cuda_runtime.h>
 #include <nccl.h>
 
+#include "base/error.h"
 #include "comm/rank_order_sum.h"
 
 namespace {
@@ -37,9 +40,11 @@ struct Ranks {
     std::vector<std::deque<Group>> posted;  // by rank: not run yet
     int joined = 0;
     bool differ = false;  // their calls did: NCCL would hang, or send nonsense
+    bool aborted = false;
 };
 
-std::mutex mutex;  // of all below
+std::mutex mutex;                 // of all below
+std::condition_variable changed;  // what ranks have posted, or that one gave up
 FakeNccl fake;
 std::map<int, std::weak_ptr<Ranks>> all_ranks;  // by unique id
 
@@ -47,6 +52,7 @@ thread_local int device = 0;
 thread_local int group_depth = 0;
 thread_local Group group;
 thread_local ncclComm_t group_comm = nullptr;
+thread_local cudaStream_t group_stream = nullptr;
 
 }  // namespace
 
@@ -133,21 +139,44 @@ void run_ready(Ranks& ranks) {
     }
 }
 
-ncclResult_t post(ncclComm_t comm, Group operations) {
-    const std::lock_guard lock(mutex);
+// With the mutex held.
+void join(const ncclComm& comm, Group operations) {
+    comm.ranks->posted[std::size_t(comm.rank)].push_back(std::move(operations));
+    run_ready(*comm.ranks);
+    changed.notify_all();
+}
+
+// In a stream. An error is what comm's state() is from then on, but where nothing else would tell.
+void join_and_wait(const ncclComm& comm, const Group& operations) {
+    std::unique_lock lock(mutex);
+    join(comm, operations);
+    const bool over = changed.wait_for(lock, std::chrono::minutes(1), [&] {
+        return comm.state() != ncclInProgress || comm.ranks->aborted;
+    });
+    CAKE_CHECK(over && comm.state() != ncclInProgress, "rank {} waits in {} for ranks that {}",
+               comm.rank, operations.front().name, over ? "gave up" : "do not come");
+}
+
+ncclResult_t post(ncclComm_t comm, Group operations, cudaStream_t stream) {
+    std::unique_lock lock(mutex);
     if (comm->state() == ncclInProgress)
         return ncclInvalidArgument;  // used before the last call was over
     if (comm->state() != ncclSuccess)
         return comm->state();
-    comm->ranks->posted[std::size_t(comm->rank)].push_back(std::move(operations));
-    run_ready(*comm->ranks);
+    if (const auto put = fake.put) {
+        lock.unlock();
+        put(stream, [comm, all = std::move(operations)] { join_and_wait(*comm, all); });
+        return ncclSuccess;
+    }
+    join(*comm, std::move(operations));
     return ncclInProgress;
 }
 
-ncclResult_t enqueue(ncclComm_t comm, Operation operation) {
+ncclResult_t enqueue(ncclComm_t comm, cudaStream_t stream, Operation operation) {
     if (group_depth == 0)
-        return post(comm, {std::move(operation)});
+        return post(comm, {std::move(operation)}, stream);
     group_comm = comm;
+    group_stream = stream;
     group.push_back(std::move(operation));
     return ncclInProgress;  // NCCL may say either
 }
@@ -162,6 +191,7 @@ FakeNccl cake::fake_nccl() {
 void cake::change_fake_nccl(const std::function<void(FakeNccl&)>& change) {
     const std::lock_guard lock(mutex);
     change(fake);
+    changed.notify_all();
 }
 
 // ---- NCCL ----------------------------------------------------------------------------------------------------------------
@@ -220,6 +250,8 @@ ncclResult_t ncclCommAbort(ncclComm_t comm) {
     ++fake.aborted;
     --fake.communicators;
     fake.windows -= comm->windows;
+    comm->ranks->aborted = true;
+    changed.notify_all();
     delete comm;
     return ncclSuccess;
 }
@@ -237,27 +269,27 @@ ncclResult_t ncclGroupStart() {
 ncclResult_t ncclGroupEnd() {
     if (--group_depth > 0 || group.empty())
         return ncclSuccess;
-    return post(group_comm, std::exchange(group, {}));
+    return post(group_comm, std::exchange(group, {}), group_stream);
 }
 
 ncclResult_t ncclAllReduce(const void* from, void* to, std::size_t count, ncclDataType_t type,
-                           ncclRedOp_t op, ncclComm_t comm, cudaStream_t) {
+                           ncclRedOp_t op, ncclComm_t comm, cudaStream_t stream) {
     if (op != ncclSum || (type != ncclFloat32 && type != ncclBfloat16))
         return ncclInvalidArgument;  // NCCL has more, this has not
-    return enqueue(comm,
+    return enqueue(comm, stream,
                    {.name = "AllReduce", .from = from, .to = to, .count = count, .type = type});
 }
 
 ncclResult_t ncclAllGather(const void* from, void* to, std::size_t count, ncclDataType_t type,
-                           ncclComm_t comm, cudaStream_t) {
-    return enqueue(comm,
+                           ncclComm_t comm, cudaStream_t stream) {
+    return enqueue(comm, stream,
                    {.name = "AllGather", .from = from, .to = to, .count = count, .type = type});
 }
 
 ncclResult_t ncclBroadcast(const void* from, void* to, std::size_t count, ncclDataType_t type,
-                           int root, ncclComm_t comm, cudaStream_t) {
+                           int root, ncclComm_t comm, cudaStream_t stream) {
     return enqueue(
-        comm,
+        comm, stream,
         {.name = "Broadcast", .from = from, .to = to, .count = count, .type = type, .root = root});
 }
 
@@ -278,7 +310,7 @@ ncclResult_t ncclMemFree(void* memory) {
 ncclResult_t ncclCommWindowRegister(ncclComm_t comm, void* memory, std::size_t bytes,
                                     ncclWindow_t* window, int) {
     return enqueue(
-        comm,
+        comm, nullptr,
         {.name = "WindowRegister", .to = memory, .count = bytes, .window = window, .comm = comm});
 }
 
@@ -305,8 +337,12 @@ cudaError_t cudaDeviceGetPCIBusId(char* text, int length, int index) {
 }
 
 cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaMemcpyKind,
-                            cudaStream_t) {
-    std::memmove(to, from, bytes);
+                            cudaStream_t stream) {
+    const auto copy = [=] { std::memmove(to, from, bytes); };
+    if (const auto put = fake_nccl().put)
+        put(stream, copy);
+    else
+        copy();
     return cudaSuccess;
 }
 

@@ -1,11 +1,13 @@
 // NCCL and what comm/nccl.cpp needs of CUDA, without a GPU: ranks are threads, device memory is the host's. Linked in
 // place of both libraries. As in NCCL no call blocks: it is in progress until all ranks have made it, and until then
-// another one is an error.
+// another one is an error. With emulated GPUs collectives are in their streams instead (FakeNccl::put).
 #pragma once
 
 #include <functional>
 #include <string>
 #include <vector>
+
+struct CUstream_st;
 
 namespace cake {
 
@@ -16,6 +18,9 @@ struct FakeNccl {
     bool network_fails = false;  // from now on
     bool has_symmetric_memory = true;
     std::vector<std::string> gpus{"0000:01:00.0", "0000:02:00.0", "0000:03:00.0"};  // bus ids
+    // Puts work into a stream; none: collectives are in no stream. Given, a collective's call ends with it in the stream, and
+    // there it waits for the other ranks': for no longer than a minute, and not where one of them gives up.
+    std::function<void(CUstream_st*, std::function<void()>)> put;
     // What it may look at.
     int unique_ids = 0;
     int communicators = 0, windows = 0, allocations = 0;  // that are there
