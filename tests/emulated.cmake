@@ -65,7 +65,7 @@ list(APPEND discovered test_kernels_emulated_TESTS)
 
 # The engine.
 file(GLOB engine_tests CONFIGURE_DEPENDS emulated/*_test.cpp)
-list(FILTER engine_tests EXCLUDE REGEX "_mpi_test.cpp$")
+list(FILTER engine_tests EXCLUDE REGEX "_(mpi|nccl)_test.cpp$")
 add_executable(test_engine_emulated ${engine_tests})
 target_link_libraries(test_engine_emulated PRIVATE cake_test_support cake_cli cake_simt cake_no_nccl GTest::gmock_main)
 target_compile_definitions(test_engine_emulated PRIVATE CAKE_EMULATED_PROGRAM="$<TARGET_FILE:cake_emulated>")
@@ -82,6 +82,16 @@ foreach(ranks 2 3)
     COMMAND ${MPIEXEC_EXECUTABLE} --oversubscribe -n ${ranks} $<TARGET_FILE:test_engine_emulated_mpi>)
   set_tests_properties(engine_emulated.mpi_${ranks}_ranks PROPERTIES ENVIRONMENT "${test_environment}" TIMEOUT 600)
 endforeach()
+
+# Ranks whose GPUs speak over NCCL, both emulated.
+if(CAKE_WITH_NCCL)
+  file(GLOB nccl_tests CONFIGURE_DEPENDS emulated/*_nccl_test.cpp)
+  add_executable(test_nccl_emulated ${nccl_tests} support/fake_nccl/fake_nccl.cpp ${PROJECT_SOURCE_DIR}/comm/nccl.cpp)
+  target_include_directories(test_nccl_emulated SYSTEM PRIVATE ${NCCL_INCLUDE_DIR} ${CUDAToolkit_INCLUDE_DIRS})
+  target_link_libraries(test_nccl_emulated PRIVATE cake_test_support cake_cli cake_simt GTest::gmock_main)
+  gtest_discover_tests(test_nccl_emulated TEST_PREFIX nccl_emulated. DISCOVERY_MODE PRE_TEST PROPERTIES TIMEOUT 300)
+  list(APPEND discovered test_nccl_emulated_TESTS)
+endif()
 
 # No result may depend on the order of blocks and threads.
 add_test(NAME kernels_emulated.backwards COMMAND test_kernels_emulated --gtest_brief=1)

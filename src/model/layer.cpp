@@ -155,6 +155,8 @@ LayerKv forward_layer(const Rank& rank, const Model& model, int l, View x, Works
         attend(even, first);
         if (both)
             attend(odd, second);
+        else
+            odd.leave();
         pass_mlp(even, first);
         if (both)
             pass_mlp(odd, second);

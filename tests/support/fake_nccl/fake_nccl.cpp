@@ -1,6 +1,8 @@
 #include "support/fake_nccl/fake_nccl.h"
 
 #include <algorithm>
+#include <chrono>
+#include <condition_variable>
 #include <cstdlib>
 #include <cstring>
 #include <deque>
@@ -12,6 +14,7 @@
 #include <cuda_runtime.h>
 #include <nccl.h>
 
+#include "base/error.h"
 #include "comm/rank_order_sum.h"
 
 namespace {
@@ -28,6 +31,7 @@ struct Operation {
     int root = 0;
     ncclWindow_t* window = nullptr;
     ncclComm_t comm = nullptr;
+    cudaStream_t stream = nullptr;
 };
 using Group = std::vector<Operation>;  // between ncclGroupStart and ncclGroupEnd, or alone
 
@@ -39,7 +43,8 @@ struct Ranks {
     bool differ = false;  // their calls did: NCCL would hang, or send nonsense
 };
 
-std::mutex mutex;  // of all below
+std::mutex mutex;                 // of all below
+std::condition_variable changed;  // something has run
 FakeNccl fake;
 std::map<int, std::weak_ptr<Ranks>> all_ranks;  // by unique id
 
@@ -133,8 +138,26 @@ void run_ready(Ranks& ranks) {
     }
 }
 
+// One rank's stream has come to its part, and waits for the others'.
+void meet(ncclComm_t comm, const Group& operations) {
+    std::unique_lock lock(mutex);
+    auto& mine = comm->ranks->posted[std::size_t(comm->rank)];
+    mine.push_back(operations);
+    run_ready(*comm->ranks);
+    changed.notify_all();
+    const bool met = changed.wait_for(lock, std::chrono::minutes(1),
+                                      [&] { return mine.empty() || comm->ranks->differ; });
+    CAKE_CHECK(met, "rank {} waits for the others in {}", comm->rank, operations[0].name);
+}
+
 ncclResult_t post(ncclComm_t comm, Group operations) {
-    const std::lock_guard lock(mutex);
+    std::unique_lock lock(mutex);
+    if (const auto put = fake.put; put && operations[0].stream) {
+        const cudaStream_t stream = operations[0].stream;
+        lock.unlock();
+        put(stream, [comm, group = std::move(operations)] { meet(comm, group); });
+        return ncclSuccess;
+    }
     if (comm->state() == ncclInProgress)
         return ncclInvalidArgument;  // used before the last call was over
     if (comm->state() != ncclSuccess)
@@ -241,24 +264,36 @@ ncclResult_t ncclGroupEnd() {
 }
 
 ncclResult_t ncclAllReduce(const void* from, void* to, std::size_t count, ncclDataType_t type,
-                           ncclRedOp_t op, ncclComm_t comm, cudaStream_t) {
+                           ncclRedOp_t op, ncclComm_t comm, cudaStream_t stream) {
     if (op != ncclSum || (type != ncclFloat32 && type != ncclBfloat16))
         return ncclInvalidArgument;  // NCCL has more, this has not
-    return enqueue(comm,
-                   {.name = "AllReduce", .from = from, .to = to, .count = count, .type = type});
+    return enqueue(comm, {.name = "AllReduce",
+                          .from = from,
+                          .to = to,
+                          .count = count,
+                          .type = type,
+                          .stream = stream});
 }
 
 ncclResult_t ncclAllGather(const void* from, void* to, std::size_t count, ncclDataType_t type,
-                           ncclComm_t comm, cudaStream_t) {
-    return enqueue(comm,
-                   {.name = "AllGather", .from = from, .to = to, .count = count, .type = type});
+                           ncclComm_t comm, cudaStream_t stream) {
+    return enqueue(comm, {.name = "AllGather",
+                          .from = from,
+                          .to = to,
+                          .count = count,
+                          .type = type,
+                          .stream = stream});
 }
 
 ncclResult_t ncclBroadcast(const void* from, void* to, std::size_t count, ncclDataType_t type,
-                           int root, ncclComm_t comm, cudaStream_t) {
-    return enqueue(
-        comm,
-        {.name = "Broadcast", .from = from, .to = to, .count = count, .type = type, .root = root});
+                           int root, ncclComm_t comm, cudaStream_t stream) {
+    return enqueue(comm, {.name = "Broadcast",
+                          .from = from,
+                          .to = to,
+                          .count = count,
+                          .type = type,
+                          .root = root,
+                          .stream = stream});
 }
 
 ncclResult_t ncclMemAlloc(void** memory, std::size_t bytes) {

@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+struct CUstream_st;
+
 namespace cake {
 
 struct FakeNccl {
@@ -16,6 +18,9 @@ struct FakeNccl {
     bool network_fails = false;  // from now on
     bool has_symmetric_memory = true;
     std::vector<std::string> gpus{"0000:01:00.0", "0000:02:00.0", "0000:03:00.0"};  // bus ids
+    // Puts work into a stream. With it no call waits for other ranks, but the stream does, when it gets there. Without it
+    // there are no streams: a collective is in progress until all ranks have called.
+    std::function<void(CUstream_st*, std::function<void()>)> put = {};
     // What it may look at.
     int unique_ids = 0;
     int communicators = 0, windows = 0, allocations = 0;  // that are there

@@ -11,4 +11,7 @@ namespace cake::gpu {
 // what it needs, or after what it needs was overwritten.
 void run_late(Queue queue, bool late = true);
 
+// Leaves out a wait of the queue, `index` others from now on: for tests of tests.
+void lose_wait(Queue queue, int index);
+
 }  // namespace cake::gpu
