@@ -83,15 +83,14 @@ foreach(ranks 2 3)
   set_tests_properties(engine_emulated.mpi_${ranks}_ranks PROPERTIES ENVIRONMENT "${test_environment}" TIMEOUT 600)
 endforeach()
 
-# The engine whose ranks speak over NCCL's stand-in.
+# Ranks whose GPUs speak over NCCL, both emulated.
 if(CAKE_WITH_NCCL)
   file(GLOB nccl_tests CONFIGURE_DEPENDS emulated/*_nccl_test.cpp)
-  add_executable(test_engine_emulated_nccl ${nccl_tests} support/fake_nccl/fake_nccl.cpp ${PROJECT_SOURCE_DIR}/comm/nccl.cpp)
-  target_include_directories(test_engine_emulated_nccl SYSTEM PRIVATE ${NCCL_INCLUDE_DIR} ${CUDAToolkit_INCLUDE_DIRS})
-  target_link_libraries(test_engine_emulated_nccl PRIVATE cake_test_support cake_cli cake_simt GTest::gmock_main)
-  gtest_discover_tests(test_engine_emulated_nccl TEST_PREFIX engine_emulated.nccl. DISCOVERY_MODE PRE_TEST
-    PROPERTIES TIMEOUT 300)
-  list(APPEND discovered test_engine_emulated_nccl_TESTS)
+  add_executable(test_nccl_emulated ${nccl_tests} support/fake_nccl/fake_nccl.cpp ${PROJECT_SOURCE_DIR}/comm/nccl.cpp)
+  target_include_directories(test_nccl_emulated SYSTEM PRIVATE ${NCCL_INCLUDE_DIR} ${CUDAToolkit_INCLUDE_DIRS})
+  target_link_libraries(test_nccl_emulated PRIVATE cake_test_support cake_cli cake_simt GTest::gmock_main)
+  gtest_discover_tests(test_nccl_emulated TEST_PREFIX nccl_emulated. DISCOVERY_MODE PRE_TEST PROPERTIES TIMEOUT 300)
+  list(APPEND discovered test_nccl_emulated_TESTS)
 endif()
 
 # No result may depend on the order of blocks and threads.

@@ -105,6 +105,7 @@ ExitCode run_batch(CommandContext& context) {
         dev = make_backend(config, gpus, world);
         check_types(config, dev->types());
         plan = plan_input(config, model, ranks, 1, 1, dev->types());
+        plan.overlap = speaks_nccl(config, *dev, ranks);
         plan.shorter = true;
         shard_of(model, ranks, world.rank() % ranks);
         if (first) {

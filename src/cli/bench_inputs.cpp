@@ -43,6 +43,7 @@ SweepPlan plan_sweep(World& world, const RunConfig& config, const ModelConfig& m
     for (; !out.prompts.empty(); out.prompts.pop_back()) {
         const int longest = out.prompts.back();
         out.plan = study_plan(config, model, world.size(), longest, dev.types());
+        out.plan.overlap = speaks_nccl(config, dev, out.plan.ranks);
         const std::size_t needed = bytes_needed(out.plan, dev, world), free = dev.info().free_bytes;
         const bool fits = needed <= free && longest + new_tokens <= model.max_positions;
         const auto all = world.comm().gather_strings(fits ? "" : "no");
@@ -74,6 +75,7 @@ PlanInput plan_trace(World& world, const RunConfig& config, const ModelConfig& m
         output_tokens = std::max(output_tokens, r.output);
     }
     PlanInput plan = plan_input(config, model, world.size(), longest, output_tokens, dev.types());
+    plan.overlap = speaks_nccl(config, dev, plan.ranks);
     plan.shorter = true;
     plan.batch = config.engine.max_batch;
     world.agree([&] {

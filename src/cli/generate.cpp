@@ -87,6 +87,7 @@ ExitCode run_generate(CommandContext& context) {
                 "instead of {}",
                 model.max_positions, request.max_new_tokens, config.generation.max_new_tokens);
         plan = plan_input(config, model, world.size(), S, request.max_new_tokens, dev->types());
+        plan.overlap = speaks_nccl(config, *dev, plan.ranks);
         check_memory(plan, *dev, world);
     });
     const auto group = make_group(config, world, *dev, 0);

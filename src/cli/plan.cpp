@@ -74,6 +74,7 @@ Answer answer(const CommandContext& context, const RunConfig& config, const Aske
     const int new_tokens = fit_context(model, S, config.generation.max_new_tokens);
     PlanInput plan = plan_input(config, model, ranks, S, new_tokens, types);
     plan.batch = asked.batch;
+    plan.overlap = types.weights.has_value() && !config.engine.share_gpu;  // GPUs speak over NCCL
     Answer out = machine ? plan_times(plan, asked, *machine) : plan_bytes(plan, asked.memory_gib);
     out.data["prompt"] = S;
     out.data["new_tokens"] = new_tokens;

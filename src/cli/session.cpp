@@ -111,20 +111,24 @@ std::unique_ptr<Backend> make_backend(const RunConfig& config, const GpuSurvey& 
                                 : int(*number_in(threads)));
 }
 
+bool speaks_nccl(const RunConfig& config, const Backend& dev, int ranks) {
+    const bool may_share = config.engine.share_gpu && !nccl_shares_gpus();
+    return dev.info().own_memory && ranks > 1 && !may_share && !nccl_version().empty();
+}
+
 std::unique_ptr<Communicator> make_group(const RunConfig& config, World& world, Backend& dev,
                                          int color) {
     std::unique_ptr<Communicator> host = world.comm().split(color);
     if (!dev.info().own_memory)
         return host;
-    const bool may_share = config.engine.share_gpu && !nccl_shares_gpus();
-    if (host->size() > 1 && !may_share && !nccl_version().empty())
+    if (speaks_nccl(config, dev, host->size()))
         return make_nccl_communicator(
             std::move(host), {.cuda_stream = [&dev](Stream s) { return cuda_queue(dev, s); },
                               .while_waiting =
                                   [&dev](std::function<void()> look) {
                                       return cuda_while_waiting(dev, std::move(look));
                                   }});
-    if (host->size() > 1 && !may_share && world.rank() == 0)
+    if (host->size() > 1 && nccl_version().empty() && !config.engine.share_gpu && world.rank() == 0)
         spdlog::warn("this build has no NCCL: what GPUs exchange passes through the host");
     return make_staged_communicator(
         std::move(host),
@@ -228,10 +232,12 @@ std::unique_ptr<Engine> load_engine(CommandContext& context, Backend& dev, Commu
         engine = std::make_unique<Engine>(dev, group, *checkpoint, plan,
                                           [&](int layers) { bar.update(layers); });
     });
-    Tensor& sums = engine->workspace().delta;  // what each half of a block sums over ranks
-    Buffer memory = nccl_symmetric_memory(group, sums.bytes());
-    if (memory.data())
-        sums = Tensor(std::move(memory), sums.dtype(), sums.shape());
+    // What each half of a block sums over ranks.
+    for (Tensor* sums : {&engine->workspace().delta, &engine->workspace().other_delta}) {
+        Buffer memory = nccl_symmetric_memory(group, sums->bytes());
+        if (memory.data())
+            *sums = Tensor(std::move(memory), sums->dtype(), sums->shape());
+    }
     return engine;
 }
 

@@ -31,6 +31,9 @@ GpuSurvey find_gpus(const RunConfig& config, World& world);
 std::unique_ptr<Backend> make_backend(const RunConfig& config, const GpuSurvey& gpus,
                                       const World& world);
 
+// Whether `ranks` that compute on `dev` speak over NCCL: on GPUs of their own, in a build that has it.
+bool speaks_nccl(const RunConfig& config, const Backend& dev, int ranks);
+
 // The ranks that give the same colour, as they exchange data of `dev`, which must outlive it: over NCCL between GPUs; through
 // the host where ranks may share one, and where there is no NCCL. Collective.
 std::unique_ptr<Communicator> make_group(const RunConfig& config, World& world, Backend& dev,

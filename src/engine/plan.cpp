@@ -76,6 +76,7 @@ WorkspaceSize workspace_size(const PlanInput& in) {
     z.cache_dtype = in.cache;
     z.activation_dtype = in.activation;
     z.residual_dtype = in.residual;
+    z.overlap = in.overlap && in.ranks > 1 && in.chunk < in.prompt;
     for (const Policy& p : in.policies) {
         z.selects |= p.evicts(in.prompt);
         z.columns |= p.observe == Observe::All;

@@ -29,6 +29,8 @@ struct PlanInput {
     DType cache = DType::F32;
     DType activation = DType::F32;
     DType residual = DType::F32;  // of the residual stream and the block's all-reduces
+    // The block's all-reduces can be made beside computing: those of NCCL can, what passes through the host cannot.
+    bool overlap = false;
 };
 
 // What a configuration asks for, "auto" resolved for a backend that computes in `types`: weights are as the files at model.path

@@ -20,33 +20,84 @@ void all_reduce(const Rank& rank, View data) {
     rank.comm.all_reduce_sum(rank.stream, data);
 }
 
-// x += attention(norm(x)), then x += mlp(norm(x)).  x: [n, d_model]. `attend` turns queries, keys and values
-// [n, (n_q + 2 n_kv) d_head] into [n, n_q d_head]. Each half ends in a sum over ranks: a rank has computed the part
-// of its own heads, or of its own MLP columns. `at_once`: rows that pass through a linear layer at a time.
+// The half of a block that attends, but for the sum over ranks: delta = this rank's part of attention(norm(x)), that of its
+// own heads.  x, delta: [n, d_model]. `attend` turns queries, keys and values [n, (n_q + 2 n_kv) d_head] into
+// [n, n_q d_head]. `at_once`: rows that pass through a linear layer at a time.
 template <typename Attend>
-void block(const Rank& rank, const Model& model, const LayerWeights& w, View x, Workspace& ws,
-           std::int64_t at_once, Attend attend) {
+void attention_half(const Rank& rank, const Model& model, const LayerWeights& w, View x, View delta,
+                    Workspace& ws, std::int64_t at_once, Attend attend) {
     const std::int64_t n = x.dim(0);
-    const float eps = model.config.rms_eps;
     View normed = ws.normed.view().rows(0, n);
     View qkv = ws.qkv.view().rows(0, n);
     View attn = ws.attn.view().rows(0, n);
-    View delta = ws.delta.view().rows(0, n);
+
+    rank.dev.rms_norm(rank.stream, x, w.attn_norm, model.config.rms_eps, normed);  // [n, d_model]
+    linear(rank, normed, w.qkv, w.qkv_bias, qkv, at_once);  // [n, (n_q + 2 n_kv) d_head]
+    attend(qkv, attn);                                      // [n, n_q d_head]
+    linear(rank, attn, w.out, {}, delta, at_once);          // [n, d_model]
+}
+
+// The other half: x += delta, now the sum over ranks, then delta = this rank's part of mlp(norm(x)), that of its own columns.
+void mlp_half(const Rank& rank, const Model& model, const LayerWeights& w, View x, View delta,
+              Workspace& ws, std::int64_t at_once) {
+    const std::int64_t n = x.dim(0);
+    View normed = ws.normed.view().rows(0, n);
     View gate_up = ws.gate_up.view().rows(0, n);
     View act = ws.act.view().rows(0, n);
 
-    rank.dev.rms_norm(rank.stream, x, w.attn_norm, eps, normed);  // [n, d_model]
-    linear(rank, normed, w.qkv, w.qkv_bias, qkv, at_once);        // [n, (n_q + 2 n_kv) d_head]
-    attend(qkv, attn);                                            // [n, n_q d_head]
-    linear(rank, attn, w.out, {}, delta, at_once);                // [n, d_model]
-    all_reduce(rank, delta);
-    rank.dev.add_rms_norm(rank.stream, x, delta, w.mlp_norm, eps, normed);  // [n, d_model]
-    linear(rank, normed, w.gate_up, {}, gate_up, at_once);                  // [n, 2 ff]
-    rank.dev.silu_mul(rank.stream, gate_up, act);                           // [n, ff]
-    linear(rank, act, w.down, {}, delta, at_once);                          // [n, d_model]
-    all_reduce(rank, delta);
-    rank.dev.add(rank.stream, x, delta);
+    rank.dev.add_rms_norm(rank.stream, x, delta, w.mlp_norm, model.config.rms_eps, normed);
+    linear(rank, normed, w.gate_up, {}, gate_up, at_once);  // [n, 2 ff]
+    rank.dev.silu_mul(rank.stream, gate_up, act);           // [n, ff]
+    linear(rank, act, w.down, {}, delta, at_once);          // [n, d_model]
 }
+
+// One of the chunks that are in a block together, and the sum over ranks that it waits for. Alone, it waits in the stream
+// that computes. Two take turns: the sum of one is made beside what the other computes.
+class Lane {
+public:
+    Lane(const Rank& rank, View delta, bool beside)
+        : rank_(rank), all_delta_(delta), beside_(beside) {}
+
+    // The chunk x [n, d_model] follows the one before, whose last sum is added to it now.
+    void enter(View x) {
+        leave();
+        x_ = x;
+        delta_ = all_delta_.rows(0, x.dim(0));
+    }
+    void leave() {
+        if (!x_.data())
+            return;
+        wait();
+        rank_.dev.add(rank_.stream, x_, delta_);
+        x_ = {};
+    }
+
+    View x() const { return x_; }
+    View delta() const { return delta_; }
+
+    // Starts the sum over ranks of delta.
+    void sum() {
+        if (!beside_)
+            return all_reduce(rank_, delta_);
+        rank_.dev.wait(rank_.wire, rank_.dev.record(rank_.stream));
+        rank_.comm.all_reduce_sum(rank_.wire, delta_);
+        summed_ = rank_.dev.record(rank_.wire);
+    }
+    // Lets the stream wait for it.
+    void wait() {
+        if (!beside_)
+            return;
+        auto t = rank_.time(Phase::AllReduce);
+        rank_.dev.wait(rank_.stream, summed_);
+    }
+
+private:
+    const Rank& rank_;
+    View all_delta_;  // [chunk, d_model]
+    bool beside_;
+    View x_, delta_;
+    Event summed_;
+};
 
 }  // namespace
 
@@ -70,32 +121,67 @@ LayerKv forward_layer(const Rank& rank, const Model& model, int l, View x, Works
 
     // Attention of a chunk needs keys of this layer up to its own end only, so each chunk passes through the whole
     // block; what a block needs beside x and K, V is of a chunk's size.
-    for (std::int64_t first = 0; first < S; first += ws.size.chunk) {
+    const LayerWeights& w = model.layers[std::size_t(l)];
+    const auto attend = [&](Lane& lane, std::int64_t first) {
         const std::int64_t n = std::min<std::int64_t>(ws.size.chunk, S - first);
         View q = ws.q.view().rows(0, n);  // [n, n_q, d_head]
-        block(rank, model, model.layers[std::size_t(l)], x.rows(first, n), ws, n,
-              [&](View qkv, View attn) {
-                  auto t = rank.time(Phase::Attention);
-                  rank.dev.rope_split(rank.stream, qkv, model.inv_freq, model.rope_scale(), first,
-                                      q, kv.k, kv.v);
-                  rank.dev.attention(rank.stream, q, kv.k, kv.v, first, attn.reshaped(q.shape()));
-              });
+        lane.enter(x.rows(first, n));
+        attention_half(rank, model, w, lane.x(), lane.delta(), ws, n, [&](View qkv, View attn) {
+            auto t = rank.time(Phase::Attention);
+            rank.dev.rope_split(rank.stream, qkv, model.inv_freq, model.rope_scale(), first, q,
+                                kv.k, kv.v);
+            rank.dev.attention(rank.stream, q, kv.k, kv.v, first, attn.reshaped(q.shape()));
+        });
+        lane.sum();
         on_queries(q, kv, int(first));
+    };
+    const auto pass_mlp = [&](Lane& lane, std::int64_t first) {
+        const std::int64_t n = lane.x().dim(0);
+        lane.wait();
+        mlp_half(rank, model, w, lane.x(), lane.delta(), ws, n);
+        lane.sum();
         if (on_tokens)
             on_tokens(int(first + n));
+    };
+
+    // Chunks in pairs, where the workspace has what two take turns in: each sum then has half a block of the other chunk
+    // to hide behind. What both compute in, they use one after the other.
+    const std::int64_t chunk = ws.size.chunk;
+    const bool in_turn = ws.other_delta.bytes() > 0 && chunk < S;
+    Lane even(rank, ws.delta, in_turn), odd(rank, ws.other_delta, in_turn);
+    for (std::int64_t first = 0; first < S; first += in_turn ? 2 * chunk : chunk) {
+        const std::int64_t second = first + chunk;
+        const bool both = in_turn && second < S;
+        attend(even, first);
+        if (both)
+            attend(odd, second);
+        else
+            odd.leave();
+        pass_mlp(even, first);
+        if (both)
+            pass_mlp(odd, second);
     }
+    even.leave();
+    odd.leave();
     return kv;
 }
 
 void decode_layer(const Rank& rank, const Model& model, int l, View x, const PagedBatch& kv,
                   const RaggedRows& probs, Workspace& ws) {
-    View q = ws.q.view().rows(0, x.dim(0));  // [batch, n_q, d_head]
-    block(rank, model, model.layers[std::size_t(l)], x, ws, rank.dev.exact_rows(),
-          [&](View qkv, View attn) {
-              auto t = rank.time(Phase::Attention);
-              rank.dev.rope_append(rank.stream, qkv, model.inv_freq, model.rope_scale(), l, kv, q);
-              rank.dev.decode_attention(rank.stream, q, l, kv, probs, attn.reshaped(q.shape()));
-          });
+    const LayerWeights& w = model.layers[std::size_t(l)];
+    const std::int64_t at_once = rank.dev.exact_rows();
+    View q = ws.q.view().rows(0, x.dim(0));          // [batch, n_q, d_head]
+    View delta = ws.delta.view().rows(0, x.dim(0));  // [batch, d_model]
+
+    attention_half(rank, model, w, x, delta, ws, at_once, [&](View qkv, View attn) {
+        auto t = rank.time(Phase::Attention);
+        rank.dev.rope_append(rank.stream, qkv, model.inv_freq, model.rope_scale(), l, kv, q);
+        rank.dev.decode_attention(rank.stream, q, l, kv, probs, attn.reshaped(q.shape()));
+    });
+    all_reduce(rank, delta);
+    mlp_half(rank, model, w, x, delta, ws, at_once);
+    all_reduce(rank, delta);
+    rank.dev.add(rank.stream, x, delta);
 }
 
 void lm_head(const Rank& rank, const Model& model, View x, Workspace& ws) {

@@ -13,6 +13,7 @@ struct Rank {
     PhaseTimes* times;  // null: time is not booked
     Stream stream{};
     Communicator* sharers = nullptr;  // ranks that hold this rank's KV head with it; null: none do
+    Stream wire{1};  // of sums over ranks that are made beside what `stream` computes
 
     PhaseScope time(Phase phase) const { return PhaseScope(times, phase); }
 };

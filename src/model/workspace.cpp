@@ -16,7 +16,8 @@ struct Row {
 std::vector<Row> table(const ModelConfig& m, const Shard& s, const WorkspaceSize& z) {
     using W = Workspace;
     using B = WorkspaceBytes;
-    const std::int64_t n = std::max(std::min(z.chunk, z.prompt), z.batch);
+    const std::int64_t chunk = std::min(z.chunk, z.prompt);
+    const std::int64_t n = std::max<std::int64_t>(chunk, z.batch);
     const std::int64_t S = z.prompt, d = m.d_head, n_q = s.n_q(), n_kv = s.n_kv(), ff = s.ff.size();
     const std::int64_t seen = z.window > 0 ? S : 0;
     const std::int64_t summed = z.columns ? S : 0;
@@ -30,6 +31,7 @@ std::vector<Row> table(const ModelConfig& m, const Shard& s, const WorkspaceSize
         {&W::q, &B::other, act, {n, n_q, d}},
         {&W::attn, &B::other, act, {n, n_q * d}},
         {&W::delta, &B::other, z.residual_dtype, {n, m.d_model}},
+        {&W::other_delta, &B::other, z.residual_dtype, {z.overlap ? chunk : 0, m.d_model}},
         {&W::gate_up, &B::other, act, {n, 2 * ff}},
         {&W::act, &B::other, act, {n, ff}},
         {&W::k, &B::uncut_layer, z.cache_dtype, {n_kv, S, d}},

@@ -17,11 +17,12 @@ struct WorkspaceSize {
     int window = 0;        // largest observation window, 0: no window observes
     bool columns = false;  // some policy observes all queries: sums of columns are held
     bool selects = false;  // some policy evicts: scores and choices are held
+    bool overlap = false;  // two chunks take turns, the sums of one beside what the other computes
     std::int64_t decode_rows =
         0;  // floats of one query head's probability rows, over all layers and sequences
     DType cache_dtype = DType::F32;
     DType activation_dtype = DType::F32;
-    DType residual_dtype = DType::F32;  // of x, decode_x and delta
+    DType residual_dtype = DType::F32;  // of x, decode_x and the deltas
 };
 
 // n = rows of a block: the larger of chunk and batch. S = prompt. The block and q_window are of the activation type, what is
@@ -32,13 +33,14 @@ struct Workspace {
     Tensor x;  // [S, d_model] residual stream of a prompt
     Tensor
         decode_x;  // [batch, d_model] of a decode step, which may fall between two layers of a prompt
-    Tensor normed;   // [n, d_model]
-    Tensor qkv;      // [n, (n_q + 2 n_kv) d_head]
-    Tensor q;        // [n, n_q, d_head]
-    Tensor attn;     // [n, n_q d_head]
-    Tensor delta;    // [n, d_model] what a half of the block adds to x
-    Tensor gate_up;  // [n, 2 ff]
-    Tensor act;      // [n, ff]
+    Tensor normed;       // [n, d_model]
+    Tensor qkv;          // [n, (n_q + 2 n_kv) d_head]
+    Tensor q;            // [n, n_q, d_head]
+    Tensor attn;         // [n, n_q d_head]
+    Tensor delta;        // [n, d_model] what a half of the block adds to x
+    Tensor other_delta;  // [chunk, d_model] the same of the other of two chunks that take turns
+    Tensor gate_up;      // [n, 2 ff]
+    Tensor act;          // [n, ff]
     // The one uncut layer.
     Tensor k, v;  // [n_kv, S, d_head] cache dtype
     // Observation.

@@ -135,6 +135,19 @@ TEST(Plan, HasRoomForRunningSumsWhereAPolicyAccumulates) {
     EXPECT_FALSE(workspace_size(input(model, {cake_policy(64)}, 1, 300)).columns);
 }
 
+TEST(Plan, HasASecondDeltaWhereSumsAreMadeBesideComputing) {
+    const ModelConfig model = read_model_config(golden_path("tiny-llama") + "/model");
+    const auto workspace = [&](int ranks, int prompt, bool overlap) {
+        PlanInput in = input(model, {cake_policy(64)}, ranks, prompt);
+        in.overlap = overlap;
+        return plan_rank(in, 0).workspace;
+    };
+    EXPECT_EQ(workspace(2, 300, true) - workspace(2, 300, false),
+              128 * model.d_model * sizeof(float));
+    EXPECT_EQ(workspace(1, 300, true), workspace(1, 300, false)) << "nothing is summed";
+    EXPECT_EQ(workspace(2, 128, true), workspace(2, 128, false)) << "one chunk";
+}
+
 // The same for what ranks that share a KV head exchange, under every policy that evicts.
 TEST(Plan, CountsWhatSharingAKvHeadCosts) {
     const std::string path = golden_path("tiny-llama") + "/model";

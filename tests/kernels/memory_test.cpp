@@ -22,8 +22,8 @@ TEST_P(Memory, CopiesBetweenPlaces) {
     }
 }
 
-// Where streams run at once, under emulation and on the CPU, a missing wait shows nothing; the emulation does refuse to wait
-// for an event that was not recorded.
+// Where streams run at once, under emulation and on the CPU, a missing wait shows nothing (simt/queues.h is for that); the
+// emulation does refuse to wait for an event that was not recorded.
 TEST_P(Memory, LetsAStreamWaitForAnother) {
     const Stream first{0}, second{1};
     const Tensor host = upload(dev(), std::vector<float>(1000, 3), {1000}),

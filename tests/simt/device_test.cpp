@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "kernels/cuda/norm.h"
 #include "simt/memory.h"
+#include "simt/queues.h"
 
 namespace cake::gpu {
 namespace {
@@ -115,6 +116,97 @@ TEST(EmulatedDevice, RefusesToWaitForAnEventThatWasNotRecorded) {
     EXPECT_THROW(wait(queue.get(), event), Error);
     record(event, queue.get());
     EXPECT_NO_THROW(wait(queue.get(), event));
+}
+
+// ---- late queues ----------------------------------------------------------------------------------------------------
+
+class LateQueue : public testing::Test {
+protected:
+    void SetUp() override { run_late(late.get()); }
+
+    // Adds 1 to all of x.
+    void add_one(const OwnedQueue& queue) { add(queue.get(), DType::F32, x, ones, 4); }
+
+    const OwnedQueue queue = make_queue(), late = make_queue();
+    const OwnedEvent event = make_event();
+    alignas(16) float x[4] = {}, ones[4] = {1, 1, 1, 1};
+};
+
+TEST_F(LateQueue, RunsWhenTheHostWaits) {
+    add_one(late);
+    EXPECT_EQ(x[0], 0);
+    synchronize(late.get());
+    EXPECT_EQ(x[0], 1);
+    add_one(late);
+    while (!is_idle(late.get())) {
+    }
+    EXPECT_EQ(x[0], 2);
+    add_one(late);
+    float host[4] = {};
+    copy(late.get(), host, x, sizeof(x));  // host memory is written when the call returns
+    EXPECT_EQ(host[0], 3);
+}
+
+TEST_F(LateQueue, RunsAsFarAsAnEventThatAnotherWaitsFor) {
+    add_one(late);
+    record(event, late.get());
+    add_one(late);
+    wait(queue.get(), event);
+    EXPECT_EQ(x[0], 1);
+    synchronize(late.get());
+    EXPECT_EQ(x[0], 2);
+}
+
+TEST_F(LateQueue, IsWaitedForAsItWasRecordedWhenTheWaitWasPutIn) {
+    record(event, queue.get());
+    wait(late.get(), event);
+    add_one(late);
+    record(event, late.get());
+    add_one(late);
+    synchronize(late.get());
+    EXPECT_EQ(x[0], 2);
+}
+
+TEST_F(LateQueue, ReplaysAGraphLate) {
+    begin_capture(late.get());
+    add_one(late);
+    const OwnedGraph graph = end_capture(late.get());
+    replay(late.get(), graph);
+    EXPECT_EQ(x[0], 0);
+    synchronize(late.get());
+    EXPECT_EQ(x[0], 1);
+}
+
+// Why there are late queues: whichever of the two is late, one of these loses its wait, and shows it.
+TEST_F(LateQueue, ShowsAMissingWait) {
+    const auto read_after_write = [&](bool waits) {
+        x[0] = 0;
+        add_one(late);  // written here
+        record(event, late.get());
+        if (waits)
+            wait(queue.get(), event);
+        float read = -1;
+        copy(queue.get(), &read, x, sizeof(read));
+        synchronize(late.get());
+        return read;
+    };
+    EXPECT_EQ(read_after_write(true), 1);
+    EXPECT_EQ(read_after_write(false), 0);
+
+    const auto overwrite_after_read = [&](bool waits) {
+        x[0] = 7;
+        add(late.get(), DType::F32, ones, x, 4);  // read here
+        record(event, late.get());
+        if (waits)
+            wait(queue.get(), event);
+        set_bytes(queue.get(), x, 0, sizeof(x));
+        synchronize(late.get());
+        const float read = ones[0] - 1;
+        ones[0] = 1;
+        return read;
+    };
+    EXPECT_EQ(overwrite_after_read(true), 7);
+    EXPECT_EQ(overwrite_after_read(false), 0);
 }
 
 }  // namespace

@@ -41,9 +41,9 @@ TokenId best(const std::vector<float>& logits) {
 }
 
 // Ranks that exchange what the host cannot read.
-std::unique_ptr<Communicator> through_the_host(Communicator& comm, Backend& dev) {
+std::unique_ptr<Communicator> through_the_host(std::unique_ptr<Communicator> comm, Backend& dev) {
     return make_staged_communicator(
-        comm.split(0),
+        std::move(comm),
         {.pinned = [&dev](std::size_t bytes) { return dev.allocate(bytes, Place::Pinned); },
          .copy = [&dev](Stream stream, View to, View from) { dev.copy(stream, to, from); },
          .synchronize = [&dev](Stream stream) { dev.synchronize(stream); }});
@@ -62,6 +62,7 @@ std::vector<RunOutcome> run_on(Backend& dev, Communicator& comm, const RunSettin
     plan.weights = dev.types().weights ? WeightTypes(*dev.types().weights) : s.weights;
     plan.activation = plan.residual = dev.types().activation;
     plan.cache = s.cache;
+    plan.overlap = s.overlap;
 
     PhaseTimes times;
     const Shard shard = shard_of(plan.model, comm.size(), comm.rank());
@@ -124,7 +125,8 @@ std::vector<RunOutcome> run_model(Communicator& comm, const RunSettings& s) {
     if (!s.backend)
         return run_on(*make_cpu_backend(s.threads), comm, s);
     const std::unique_ptr<Backend> dev = s.backend();
-    return run_on(*dev, *through_the_host(comm, *dev), s);
+    const auto connect = s.connect ? s.connect : through_the_host;
+    return run_on(*dev, *connect(comm.split(0), *dev), s);
 }
 
 std::vector<RunOutcome> run_model(int ranks, const RunSettings& settings) {

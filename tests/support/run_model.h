@@ -27,8 +27,12 @@ struct RunSettings {
     int threads = 1;
     WeightTypes weights;
     DType cache = DType::F32;
-    // Empty: the CPU. Else ranks exchange data through the host, and all is of the types that the backend has.
+    // Empty: the CPU. Else all is of the types that the backend has.
     std::function<std::unique_ptr<Backend>()> backend = {};
+    // How ranks then exchange data. Empty: through the host.
+    std::function<std::unique_ptr<Communicator>(std::unique_ptr<Communicator>, Backend&)> connect =
+        {};
+    bool overlap = false;  // PlanInput::overlap
 };
 
 // Of one policy, the same on every rank.

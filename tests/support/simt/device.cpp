@@ -1,11 +1,12 @@
 // kernels/cuda/device.h on the host: device memory is host memory that host code cannot touch (memory.h), a queue runs what
-// is put into it at once, a captured graph is a list of closures.
+// is put into it at once, or late (queues.h), a captured graph is a list of closures.
 #include "kernels/cuda/device.h"
 
 #include <algorithm>
 #include <chrono>
 #include <cstdlib>
 #include <cstring>
+#include <deque>
 #include <functional>
 #include <iterator>
 #include <map>
@@ -17,15 +18,24 @@
 
 #include "base/error.h"
 #include "simt/memory.h"
+#include "simt/queues.h"
 #include "simt/simt.h"
 
 struct CUstream_st {
     bool captures = false;
-    int busy = 0;  // times that it says so yet: a GPU takes a while
+    bool late = false;
+    int lost_wait = -1;  // so many waits from now; less than 0: none
+    int busy = 0;        // times that it says so yet: a GPU takes a while
     std::vector<std::function<void()>> captured;
+    std::deque<std::function<void()>> waiting;  // put in and not run yet: of a late queue
 };
 struct CUevent_st {
-    std::optional<std::chrono::steady_clock::time_point> at;  // of the last record
+    struct Record {
+        CUstream_st* queue;
+        std::optional<std::chrono::steady_clock::time_point>
+            at;  // empty: the queue is not there yet
+    };
+    std::shared_ptr<Record> last;
 };
 struct CUgraphExec_st {
     std::vector<std::function<void()>> steps;
@@ -42,6 +52,18 @@ std::size_t pages_in_bytes(int name) {
 void run(const std::function<void()>& work) {
     const simt::DeviceAccess access;
     work();
+}
+
+// The first of what a queue was late with.
+void run_next(CUstream_st& queue) {
+    const auto work = std::move(queue.waiting.front());
+    queue.waiting.pop_front();
+    run(work);
+}
+
+void run_all(CUstream_st& queue) {
+    while (!queue.waiting.empty())
+        run_next(queue);
 }
 
 // Device memory and pinned memory that is allocated.
@@ -83,11 +105,14 @@ float element(const void* data, DType dtype, std::int64_t i) {
 
 // ---- what launches need (simt.h, launch.h) --------------------------------------------------------------------------
 void put(const LaunchSite& site, std::function<void()> work) {
-    if (site.queue && site.queue->captures)
+    if (!site.queue)
+        return run(work);
+    if (site.queue->captures)
         return site.queue->captured.push_back(std::move(work));
-    run(work);
-    if (site.queue)
-        site.queue->busy = 3;
+    site.queue->waiting.push_back(std::move(work));
+    if (!site.queue->late)
+        run_all(*site.queue);
+    site.queue->busy = 3;
 }
 
 void launched(const LaunchSite&) {}
@@ -138,6 +163,8 @@ void copy(Queue queue, void* to, const void* from, std::size_t bytes) {
         if (bytes > 0)
             std::memmove(to, from, bytes);
     });
+    if (queue && !queue->captures && (is_pageable(to) || is_pageable(from)))
+        run_all(*queue);
 }
 
 void set_bytes(Queue queue, void* to, int value, std::size_t bytes) {
@@ -148,16 +175,25 @@ void set_bytes(Queue queue, void* to, int value, std::size_t bytes) {
 }
 
 // ---- order ----------------------------------------------------------------------------------------------------------
-void DestroyQueue::operator()(CUstream_st* queue) const noexcept { delete queue; }
+void DestroyQueue::operator()(CUstream_st* queue) const noexcept {
+    run_all(*queue);
+    delete queue;
+}
 OwnedQueue make_queue() { return OwnedQueue(new CUstream_st); }
 void synchronize(Queue queue) {
     CAKE_CHECK(!queue || !queue->captures, "a queue that is being captured cannot be waited for");
-    if (queue)
-        queue->busy = 0;
+    if (!queue)
+        return;
+    run_all(*queue);
+    queue->busy = 0;
 }
 bool is_idle(Queue queue) {
-    if (!queue || queue->busy == 0)
+    if (!queue)
         return true;
+    if (queue->busy == 0) {
+        run_all(*queue);
+        return true;
+    }
     --queue->busy;
     return false;
 }
@@ -165,14 +201,30 @@ bool is_idle(Queue queue) {
 void DestroyEvent::operator()(CUevent_st* event) const noexcept { delete event; }
 OwnedEvent make_event() { return OwnedEvent(new CUevent_st); }
 void record(const OwnedEvent& event, Queue queue) {
-    put(queue, [e = event.get()] { e->at = std::chrono::steady_clock::now(); });
+    event->last = std::make_shared<CUevent_st::Record>(CUevent_st::Record{queue, {}});
+    put(queue, [record = event->last] { record->at = std::chrono::steady_clock::now(); });
 }
 void wait(Queue queue, const OwnedEvent& event) {
-    put(queue, [e = event.get()] { CAKE_CHECK(e->at, "a wait for an event that was not recorded"); });
+    CAKE_CHECK(event->last, "a wait for an event that was not recorded");
+    if (queue && queue->lost_wait-- == 0)
+        return;
+    put(queue, [record = event->last] {
+        while (!record->at) {
+            CAKE_CHECK(!record->queue->waiting.empty(), "a wait for what is in no queue");
+            run_next(*record->queue);
+        }
+    });
 }
 double seconds_between(const OwnedEvent& begin, const OwnedEvent& end) {
-    return std::chrono::duration<double>(end->at.value() - begin->at.value()).count();
+    return std::chrono::duration<double>(end->last->at.value() - begin->last->at.value()).count();
 }
+
+void run_late(Queue queue, bool late) {
+    run_all(*queue);
+    queue->late = late;
+}
+
+void lose_wait(Queue queue, int index) { queue->lost_wait = index; }
 
 // ---- graphs ---------------------------------------------------------------------------------------------------------
 void DestroyGraph::operator()(CUgraphExec_st* graph) const noexcept { delete graph; }
@@ -185,9 +237,9 @@ OwnedGraph end_capture(Queue queue) {
     queue->captures = false;
     return OwnedGraph(new CUgraphExec_st{std::exchange(queue->captured, {})});
 }
-void replay(Queue, const OwnedGraph& graph) {
+void replay(Queue queue, const OwnedGraph& graph) {
     for (const auto& step : graph->steps)
-        run(step);
+        put(queue, step);
 }
 
 // ---- matrix products ------------------------------------------------------------------------------------------------
