@@ -35,6 +35,7 @@ void upload_together(const Rank& rank, std::span<const Upload> uploads, Tensor& 
     const std::int64_t elements = std::int64_t(bytes);
     if (device.bytes() < bytes) {
         rank.dev.synchronize(rank.stream);  // kernels may still read what is given back
+        device = {};                        // not both at once
         staged = rank.dev.tensor(DType::U8, {elements}, Place::Pinned);
         device = rank.dev.tensor(DType::U8, {elements});
     }
