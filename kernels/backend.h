@@ -26,7 +26,11 @@ struct DeviceInfo {
     std::size_t memory_bytes = 0;
     std::size_t free_bytes = 0;
     int threads = 0;          // CPU threads this backend computes with
-    bool own_memory = false;  // not the host's, which its ranks share
+    bool own_memory = false;  // not the host's, which all its ranks share
+    int ranks = 1;            // of own memory: those that share it
+    // Of own memory: the most that this backend had allocated at a time since reserve(), and all that is in use on the device
+    // now, by whomever.
+    std::size_t peak_bytes = 0, used_bytes = 0;
 };
 
 // What the device reaches at best, measured: what figures are held against.
@@ -47,8 +51,10 @@ struct ComputeTypes {
     DType activation = DType::F32;  // of activations, biases and the residual stream
     // What weights of linear layers have to be; nothing: any type, so they stay as the file has them.
     std::optional<DType> weights;
+    bool gpu =
+        false;  // kernels work in device memory beside what they are given (engine/gpu_work.h)
 };
-inline constexpr ComputeTypes gpu_types{DType::BF16, DType::BF16};
+inline constexpr ComputeTypes gpu_types{DType::BF16, DType::BF16, true};
 
 // How one past token is scored from the moments of its attention column over the window's rows.
 enum class ColumnScore : std::uint8_t { Mean, Variance, MeanPlusVariance, Product };
@@ -63,7 +69,12 @@ public:
     virtual Ceilings ceilings() = 0;
 
     // ---- memory -------------------------------------------------------------------------------------------------
-    // Not initialised, aligned to 64 bytes or better. Throws Error with the size where there is not enough.
+    // Before a model is loaded: takes `bytes` of device memory in one piece, out of which allocate() gives from now on, and
+    // sets `work_bytes` of them aside for kernels, so that nothing is allocated while these run. Throws an Error of usage
+    // where the device has less. The CPU takes nothing ahead.
+    virtual void reserve(std::size_t bytes, std::size_t work_bytes) = 0;
+    // Not initialised, aligned to 64 bytes or better. Throws Error with the size where there is not enough. What is freed
+    // may be given out again at once: work that still uses it is done, or in the stream of the next use.
     virtual Buffer allocate(std::size_t bytes, Place place) = 0;
     Tensor tensor(DType dtype, Shape shape, Place place = Place::Device) {
         return Tensor(allocate(bytes_of(dtype, shape.elements()), place), dtype, shape);
@@ -214,9 +225,9 @@ public:
 
 // threads: 0 takes all processors this process may use.
 std::unique_ptr<Backend> make_cpu_backend(int threads);
-// The activation type is BF16. Throws NotCompiled where the program was built without CUDA, and an Error of usage with the
-// reason where there is no such GPU.
-std::unique_ptr<Backend> make_cuda_backend(int device);
+// The activation type is BF16. `ranks` of this host share the GPU. Throws NotCompiled where the program was built without
+// CUDA, and an Error of usage with the reason where there is no such GPU.
+std::unique_ptr<Backend> make_cuda_backend(int device, int ranks = 1);
 
 struct CudaDevices {
     int count = 0;

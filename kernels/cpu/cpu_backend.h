@@ -21,6 +21,7 @@ public:
     Ceilings ceilings() override;
 
     // memory.cpp
+    void reserve(std::size_t, std::size_t) override {}
     Buffer allocate(std::size_t bytes, Place place) override;
     void copy(Stream s, View to, View from) override;
     void fill_zero(Stream s, View x) override;

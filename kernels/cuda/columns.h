@@ -18,6 +18,11 @@ struct ColumnsTask {
     int n_q = 0, group = 1, d_head = 0;
 };
 
+// Device memory for `top` and `inverse`.
+constexpr std::size_t column_scratch_bytes(std::int64_t n_q, std::int64_t n) {
+    return std::size_t(2 * n_q * n) * sizeof(float);
+}
+
 // sums[h, j] += the weight of key j in row i of head h, for i = 0 .. n one after another. BF16 queries and keys in rows of
 // whole 16 bytes, at most 256 elements, go through tensor cores, everything else through F32.
 void column_sums(Queue queue, const ColumnsTask& task);

@@ -20,10 +20,12 @@ bool environment_says(const char* name, std::string_view value) {
 
 }  // namespace
 
-CudaBackend::CudaBackend(int device, DType activations)
+CudaBackend::CudaBackend(int device, DType activations, int ranks)
     : device_(used(device)),
+      ranks_(ranks),
       activations_(activations),
-      captures_(!environment_says("CAKE_GRAPHS", "0") && !environment_says("CAKE_SYNC", "1")) {
+      captures_(!environment_says("CAKE_GRAPHS", "0") && !environment_says("CAKE_SYNC", "1")),
+      pool_(std::make_shared<CudaPool>()) {
     CAKE_CHECK(activations == DType::F32 || activations == DType::BF16, "activations of {}",
                cake::name(activations));
 }
@@ -35,7 +37,10 @@ DeviceInfo CudaBackend::info() const {
     return {.name = gpu::device_properties(device_).name,
             .memory_bytes = memory.total_bytes,
             .free_bytes = memory.free_bytes,
-            .own_memory = true};
+            .own_memory = true,
+            .ranks = ranks_,
+            .peak_bytes = pool_->peak_bytes(),
+            .used_bytes = memory.total_bytes - memory.free_bytes};
 }
 
 gpu::Queue CudaBackend::queue(Stream s) {
@@ -51,7 +56,7 @@ void* CudaBackend::activation(View x) const {
     return x.data();
 }
 
-std::unique_ptr<Backend> make_cuda_backend(int device, DType activations) {
+std::unique_ptr<Backend> make_cuda_backend(int device, DType activations, int ranks) {
     const CudaDevices devices = cuda_devices();
     if (devices.count == 0)
         throw usage_error(
@@ -61,11 +66,11 @@ std::unique_ptr<Backend> make_cuda_backend(int device, DType activations) {
     if (device < 0 || device >= devices.count)
         throw usage_error("GPU {} of {}: start at most one rank per GPU of a host", device,
                           devices.count);
-    return std::make_unique<CudaBackend>(device, activations);
+    return std::make_unique<CudaBackend>(device, activations, ranks);
 }
 
-std::unique_ptr<Backend> make_cuda_backend(int device) {
-    return make_cuda_backend(device, DType::BF16);
+std::unique_ptr<Backend> make_cuda_backend(int device, int ranks) {
+    return make_cuda_backend(device, DType::BF16, ranks);
 }
 
 CudaDevices cuda_devices() {

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "kernels/backend.h"
+#include "kernels/cuda/cuda_pool.h"
 #include "kernels/cuda/cudnn_attention.h"
 #include "kernels/cuda/device.h"
 
@@ -16,16 +17,17 @@ namespace cake {
 class CudaBackend final : public Backend {
 public:
     // activations: BF16 or F32, of x, q, out, ... and of weights of linear layers.
-    CudaBackend(int device, DType activations);
+    CudaBackend(int device, DType activations, int ranks = 1);
     ~CudaBackend() override;
 
     std::string name() const override { return "cuda"; }
     DeviceInfo info() const override;
-    ComputeTypes types() const override { return {activations_, activations_}; }
+    ComputeTypes types() const override { return {activations_, activations_, true}; }
     // cuda_ceilings.cpp
     Ceilings ceilings() override;
 
     // cuda_memory.cpp
+    void reserve(std::size_t bytes, std::size_t work_bytes) override;
     Buffer allocate(std::size_t bytes, Place place) override;
     void copy(Stream s, View to, View from) override;
     void fill_zero(Stream s, View x) override;
@@ -100,9 +102,10 @@ private:
 
     static constexpr int kEvents = 64;
 
-    int device_;
+    int device_, ranks_;
     DType activations_;
     bool captures_;
+    std::shared_ptr<CudaPool> pool_;                // lives as long as what was allocated
     std::vector<gpu::OwnedQueue> queues_;           // by Stream::index, made when first used
     std::vector<std::shared_ptr<Buffer>> scratch_;  // likewise; shared with what was captured
     std::array<gpu::OwnedEvent, kEvents> events_;
@@ -112,6 +115,6 @@ private:
     gpu::CudnnAttention cudnn_;
 };
 
-std::unique_ptr<Backend> make_cuda_backend(int device, DType activations);
+std::unique_ptr<Backend> make_cuda_backend(int device, DType activations, int ranks = 1);
 
 }  // namespace cake

@@ -67,15 +67,16 @@ void CudaBackend::linear(Stream s, View x, const LinearWeights& w, View out) {
     CAKE_CHECK(!w.bias || (w.bias.elements() == n_out && w.bias.dtype() == out.dtype()),
                "bias of {} {} for {} outputs of {}", w.bias.elements(), cake::name(w.bias.dtype()),
                n_out, cake::name(out.dtype()));
-    gemm_.run(queue(s), {.x = activation(x),
-                         .weight = w.weight.data(),
-                         .bias = w.bias.data(),
-                         .out = out.data(),
-                         .m = n,
-                         .n = n_out,
-                         .k = in,
-                         .in = activations_,
-                         .out_and_bias = out.dtype()});
+    gemm_.run(queue(s), scratch(s, gpu::gemm_work_bytes),
+              {.x = activation(x),
+               .weight = w.weight.data(),
+               .bias = w.bias.data(),
+               .out = out.data(),
+               .m = n,
+               .n = n_out,
+               .k = in,
+               .in = activations_,
+               .out_and_bias = out.dtype()});
 }
 
 }  // namespace cake

@@ -16,7 +16,7 @@ void CudaBackend::column_sums(Stream s, View q, View k, std::int64_t first, View
         first >= 0 && first + n <= k.dim(1) && first + n <= sums.dim(1) && sums.dim(0) == n_q,
         "queries {}..{} over keys {} into sums {}", first, first + n, k.shape().str(),
         sums.shape().str());
-    auto* const row_sums = static_cast<float*>(scratch(s, bytes_of(DType::F32, 2 * n_q * n)));
+    auto* const row_sums = static_cast<float*>(scratch(s, gpu::column_scratch_bytes(n_q, n)));
     gpu::column_sums(queue(s), {.dtype = activations_,
                                 .cache_type = k.dtype(),
                                 .q = activation(q),

@@ -50,8 +50,9 @@ void CudaBackend::decode_attention(Stream s, View q, int layer, const PagedBatch
         task.probs = rows.data;
         task.offsets = rows.offsets + std::int64_t(layer) * batch;
     }
-    task.partials = static_cast<float*>(
-        scratch(s, std::size_t(gpu::decode_partial_floats(n_q, cache)) * sizeof(float)));
+    task.partials = static_cast<float*>(scratch(
+        s,
+        bytes_of(DType::F32, gpu::decode_partial_floats(batch, n_q, d_head, cache.most_slots()))));
     gpu::decode_attention(queue(s), task, layer, cache);
 }
 
@@ -96,7 +97,8 @@ void CudaBackend::decode_evict(Stream s, const PagedBatch& kv, const RaggedRows&
                        .rows = n_rows,
                        .window = window,
                        .best_first = order == DecodeOrder::Official,
-                       .work = static_cast<std::byte*>(scratch(s, gpu::decode_evict_bytes(cache)))},
+                       .work = static_cast<std::byte*>(
+                           scratch(s, gpu::decode_evict_bytes(cache.heads(), cache.most_slots())))},
                       cache);
 }
 

@@ -5,10 +5,13 @@ namespace cake {
 
 namespace {
 
-Buffer owned(void* data, std::size_t bytes, Place place) {
-    return Buffer(data, bytes, place, [](void* p, std::size_t, Place where) noexcept {
-        where == Place::Device ? gpu::free(p) : gpu::free_pinned(p);
-    });
+// Empty where there is not enough.
+Buffer taken(const std::shared_ptr<CudaPool>& pool, std::size_t bytes) {
+    void* const data = pool->take(bytes);
+    if (!data)
+        return {};
+    return Buffer(data, bytes, Place::Device,
+                  [pool](void* p, std::size_t n, Place) { pool->give_back(p, n); });
 }
 
 [[noreturn]] void refuse(std::size_t bytes, Place place) {
@@ -19,13 +22,29 @@ Buffer owned(void* data, std::size_t bytes, Place place) {
 
 }  // namespace
 
+void CudaBackend::reserve(std::size_t bytes, std::size_t work_bytes) {
+    for (const gpu::OwnedQueue& queue : queues_)
+        gpu::synchronize(queue.get());
+    scratch_.clear();
+    if (!pool_->reserve(bytes))
+        throw usage_error(
+            "{} has no {} bytes in one piece, {} are free: end what else runs there, or take a "
+            "shorter prompt or a smaller policy.cache_size; `cake plan --backend cuda` shows what "
+            "is needed",
+            info().name, bytes, info().free_bytes);
+    scratch({}, work_bytes);
+}
+
 Buffer CudaBackend::allocate(std::size_t bytes, Place place) {
     if (place == Place::Host)
         return Buffer::host(bytes);
-    void* data = place == Place::Device ? gpu::allocate(bytes) : gpu::allocate_pinned(bytes);
-    if (!data && bytes > 0)
+    Buffer out = place == Place::Device
+                     ? taken(pool_, bytes)
+                     : Buffer(gpu::allocate_pinned(bytes), bytes, place,
+                              [](void* p, std::size_t, Place) { gpu::free_pinned(p); });
+    if (!out.data() && bytes > 0)
         refuse(bytes, place);
-    return owned(data, bytes, place);
+    return out;
 }
 
 void* CudaBackend::scratch(Stream s, std::size_t bytes) {
@@ -44,8 +63,7 @@ void* CudaBackend::scratch_or_null(Stream s, std::size_t bytes) {
     if (!held || held->bytes() < bytes) {
         synchronize(s);  // what is given back may still be in use
         held.reset();
-        void* const data = gpu::allocate(bytes);
-        held = std::make_shared<Buffer>(data ? owned(data, bytes, Place::Device) : Buffer());
+        held = std::make_shared<Buffer>(taken(pool_, bytes));
     }
     return held->data();
 }

@@ -34,8 +34,9 @@ void CudaBackend::window_moments(Stream s, View q, View k, std::int64_t n_tokens
                                .n_q = int(n_q),
                                .n_kv = int(k.dim(0)),
                                .d_head = int(q.dim(2))};
-    gpu::window_moments(queue(s), task, round_to, scratch(s, gpu::window_scratch_bytes(task)),
-                        mean.as<float>(), variance.as<float>(), sums.as<double>());
+    gpu::window_moments(queue(s), task, round_to,
+                        scratch(s, gpu::window_scratch_bytes(n_q, w, n_tokens)), mean.as<float>(),
+                        variance.as<float>(), sums.as<double>());
 }
 
 void CudaBackend::column_scores(Stream s, View mean, View variance, ColumnScore score, float gamma,
@@ -73,7 +74,7 @@ void CudaBackend::top_k(Stream s, View score, View keep) {
     if (k == 0)
         return;
     gpu::top_k(queue(s), score.as<float>(), int(rows), int(n), int(k),
-               scratch(s, gpu::top_k_scratch_bytes(int(rows), int(k))), keep.as<std::int32_t>());
+               scratch(s, gpu::top_k_scratch_bytes(rows, k)), keep.as<std::int32_t>());
 }
 
 }  // namespace cake

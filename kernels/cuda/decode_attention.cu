@@ -11,7 +11,7 @@ namespace {
 // Slots that one block reads; also its threads. A result depends on where the splits are, so they are the same for all
 // lengths, batches and page tables. At 256 a full cache has thousands of blocks, the partial sums are 3 % of what is read,
 // and a cache of 1024 slots still keeps 5 blocks busy for each KV head.
-constexpr int kSplit = 256;
+constexpr int kSplit = decode_split;
 constexpr int kWarps = kSplit / kWarp;
 
 __host__ __device__ int splits_of(std::int64_t slots) { return int((slots + kSplit - 1) / kSplit); }
@@ -333,10 +333,6 @@ void begin_step(Queue queue, const CacheBatch& kv) {
     constexpr int block = 128;
     launch(queue, begin_step_kernel, dim3(blocks_for(kv.n_layers * kv.batch, block)), dim3(block),
            0, kv);
-}
-
-std::int64_t decode_partial_floats(int n_q, const CacheBatch& kv) {
-    return std::int64_t(kv.batch) * n_q * most_splits(kv) * (kv.format.d_head + 2);
 }
 
 void decode_attention(Queue queue, const DecodeAttentionTask& task, int layer,

@@ -20,8 +20,14 @@ struct DecodeAttentionTask {
 // lengths += 1, positions += 1.
 void begin_step(Queue queue, const CacheBatch& kv);
 
-// Floats between the two kernels of decode_attention.
-std::int64_t decode_partial_floats(int n_q, const CacheBatch& kv);
+// A block takes so many slots.
+inline constexpr int decode_split = 256;
+// Floats between the two kernels of decode_attention, of page tables that have room for `most_slots`: of each split a sum of
+// values, a maximum and a sum of weights.
+constexpr std::int64_t decode_partial_floats(std::int64_t batch, std::int64_t n_q,
+                                             std::int64_t d_head, std::int64_t most_slots) {
+    return batch * n_q * ((most_slots + decode_split - 1) / decode_split) * (d_head + 2);
+}
 
 // Attention of each sequence's query over the slots that `layer` has in use. The grid follows from the most slots that
 // page tables hold: lengths lie in device memory. d_head is even, and at most 512.

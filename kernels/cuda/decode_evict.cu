@@ -136,18 +136,13 @@ __device__ void drop_many(const LayerSlots& slots, const LayerState& state, int 
         slots.order(g, i) = i == left ? int(holes[filled]) : i;
 }
 
-// Bytes of work space of a block: a key and a list entry for each slot.
-__host__ __device__ std::int64_t work_bytes(std::int64_t most_slots) {
-    return (most_slots * std::int64_t(sizeof(std::uint64_t) + sizeof(std::int32_t)) + 15) / 16 * 16;
-}
-
 // Grid: KV heads of all layers and sequences, from first_block on. Block: a thread for each two of the most slots, up to 512.
-// Work space: in shared memory where task.work is null. Where one token leaves, reads m scores and moves up to n entries
+// Work space: head_bytes a block, in shared memory where task.work is null. Where one token leaves, reads m scores and moves up to n entries
 // of the list.
 template <typename Cache, int N>
 __global__ void __launch_bounds__(512)
     decode_evict_kernel(DecodeEvictTask task, CacheBatch kv, std::int64_t most_slots,
-                        int first_block) {
+                        std::int64_t head_bytes, int first_block) {
     CAKE_DYNAMIC_SHARED(std::uint64_t, shared);
     const int n_kv = kv.format.n_kv, block = first_block + int(blockIdx.x);
     const int at = block / n_kv, g = block % n_kv;
@@ -167,7 +162,7 @@ __global__ void __launch_bounds__(512)
     }
     std::uint64_t* keys = shared;
     if (task.work)
-        keys = reinterpret_cast<std::uint64_t*>(task.work + blockIdx.x * work_bytes(most_slots));
+        keys = reinterpret_cast<std::uint64_t*>(task.work + blockIdx.x * head_bytes);
     drop_many<Cache, N>(slots, state, kv.format.d_head, task.best_first, g, score, keys,
                         reinterpret_cast<std::int32_t*>(keys + most_slots));
 }
@@ -179,35 +174,22 @@ __global__ void shorten_kernel(CacheBatch kv, int window) {
         kv.lengths[at] = kv.budgets[at] + window;
 }
 
-// KV heads of all layers and sequences: all at once, or kMostAtOnce where each takes device memory.
-constexpr int kMostAtOnce = 128;
-int blocks_of(const CacheBatch& kv) { return kv.n_layers * kv.batch * kv.format.n_kv; }
-
-bool fits_shared_memory(const CacheBatch& kv) {
-    constexpr std::int64_t most = 48 * 1024 - 512;  // beside what reductions take
-    return work_bytes(kv.most_slots()) <= most;
-}
-
 }  // namespace
 
-std::size_t decode_evict_bytes(const CacheBatch& kv) {
-    if (fits_shared_memory(kv))
-        return 0;
-    return std::size_t(std::min(blocks_of(kv), kMostAtOnce)) *
-           std::size_t(work_bytes(kv.most_slots()));
-}
-
 void decode_evict(Queue queue, const DecodeEvictTask& task, const CacheBatch& kv) {
-    const int all = blocks_of(kv), at_once = task.work ? std::min(all, kMostAtOnce) : all;
+    const int all = int(kv.heads()),
+              at_once = task.work ? std::min(all, decode_evict_at_once) : all;
     const unsigned warps = unsigned(
         std::clamp<std::int64_t>((kv.most_slots() / 2 + kWarp - 1) / kWarp, 1, 512 / kWarp));
-    const std::size_t shared_bytes = task.work ? 0 : std::size_t(work_bytes(kv.most_slots()));
+    const std::int64_t head_bytes = decode_evict_head_bytes(kv.most_slots());
+    const std::size_t shared_bytes = task.work ? 0 : std::size_t(head_bytes);
     with_activation_type(kv.format.dtype, [&](auto cache_tag) {
         using Cache = typename decltype(cache_tag)::type;
         const auto run = [&](auto kernel) {
             for (int first = 0; first < all; first += at_once)
                 launch(queue, kernel, dim3(unsigned(std::min(at_once, all - first))),
-                       dim3(warps * kWarp), shared_bytes, task, kv, kv.most_slots(), first);
+                       dim3(warps * kWarp), shared_bytes, task, kv, kv.most_slots(), head_bytes,
+                       first);
         };
         const std::int64_t row_bytes = kv.format.d_head * std::int64_t(sizeof(Cache));
         if (in_vectors(row_bytes | kv.format.page_bytes | kv.format.v_offset, kv.format.pool))

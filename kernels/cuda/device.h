@@ -90,7 +90,7 @@ struct DestroyGraph {
 };
 using OwnedGraph = std::unique_ptr<CUgraphExec_st, DestroyGraph>;
 // What this thread puts into the queue until end_capture becomes a graph, and does not run. Pointers and numbers are those of the
-// capture. No memory is allocated meanwhile, so what allocates on its first run (Gemm) runs once before.
+// capture. No memory is allocated meanwhile.
 void begin_capture(Queue queue);
 OwnedGraph end_capture(Queue queue);
 void replay(Queue queue, const OwnedGraph& graph);
@@ -107,14 +107,18 @@ struct GemmTask {
     DType out_and_bias = DType::F32;  // that of `in`, or F32
 };
 
-// Plans by shape, and work space for each queue. One thread uses it at a time.
+// Work space of a product: what NVIDIA advises for Hopper.
+inline constexpr std::size_t gemm_work_bytes = 32 << 20;
+
+// Plans by shape. One thread uses it at a time.
 class Gemm {
 public:
     Gemm();
     ~Gemm();
     Gemm(const Gemm&) = delete;
     Gemm& operator=(const Gemm&) = delete;
-    void run(Queue queue, const GemmTask& task);
+    // `work`: gemm_work_bytes of device memory, until the product is done.
+    void run(Queue queue, void* work, const GemmTask& task);
 
 private:
     struct State;

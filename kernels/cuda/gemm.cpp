@@ -11,8 +11,6 @@
 namespace cake::gpu {
 namespace {
 
-// What NVIDIA advises for Hopper.
-constexpr std::size_t kWorkspaceBytes = 32 * 1024 * 1024;
 // Every length of prompt is a shape of its own.
 constexpr std::size_t kMostPlans = 512;
 
@@ -64,7 +62,7 @@ public:
         cublasLtMatmulPreference_t wishes = nullptr;
         CUBLAS_CHECK(cublas_lt().preference_create(&wishes));
         CUBLAS_CHECK(cublas_lt().preference_set(wishes, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
-                                                &kWorkspaceBytes, sizeof(kWorkspaceBytes)));
+                                                &gemm_work_bytes, sizeof(gemm_work_bytes)));
         const std::uint32_t alignment = s.alignment;
         for (const auto which : {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES,
                                  CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
@@ -86,13 +84,13 @@ public:
     Plan(const Plan&) = delete;
     Plan& operator=(const Plan&) = delete;
 
-    void run(cublasLtHandle_t library, const GemmTask& t, void* workspace, Queue queue) {
+    void run(cublasLtHandle_t library, const GemmTask& t, void* work, Queue queue) {
         if (t.bias)
             set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, t.bias);
         const float one = 1, zero = 0;
         CUBLAS_CHECK(cublas_lt().matmul(library, product_, &one, t.weight, weight_.handle, t.x,
                                         x_.handle, &zero, t.out, out_.handle, t.out, out_.handle,
-                                        &algorithm_, workspace, kWorkspaceBytes, queue));
+                                        &algorithm_, work, gemm_work_bytes, queue));
     }
 
 private:
@@ -111,32 +109,17 @@ private:
 struct Gemm::State {
     cublasLtHandle_t library = nullptr;
     std::map<Shape, Plan> plans;
-    std::map<Queue, void*> workspaces;  // products of one queue do not overlap
 
     State() { CUBLAS_CHECK(cublas_lt().create(&library)); }
-    ~State() {
-        for (const auto& [queue, workspace] : workspaces)
-            free(workspace);
-        cublas_lt().destroy(library);
-    }
+    ~State() { cublas_lt().destroy(library); }
     State(const State&) = delete;
     State& operator=(const State&) = delete;
-
-    void* workspace_of(Queue queue) {
-        void*& workspace = workspaces[queue];
-        if (!workspace)
-            workspace = allocate(kWorkspaceBytes);
-        if (!workspace)
-            throw Error(fmt::format("no {} bytes of device memory are left for matrix products",
-                                    kWorkspaceBytes));
-        return workspace;
-    }
 };
 
 Gemm::Gemm() : state_(std::make_unique<State>()) {}
 Gemm::~Gemm() = default;
 
-void Gemm::run(Queue queue, const GemmTask& t) {
+void Gemm::run(Queue queue, void* work, const GemmTask& t) {
     if (t.m == 0 || t.n == 0)
         return;
     const Shape shape{t.m, t.n, t.k, t.in, t.out_and_bias, t.bias != nullptr, alignment_of(t)};
@@ -149,7 +132,7 @@ void Gemm::run(Queue queue, const GemmTask& t) {
                              std::forward_as_tuple(state_->library, shape))
                     .first;
     }
-    found->second.run(state_->library, t, state_->workspace_of(queue), queue);
+    found->second.run(state_->library, t, work, queue);
 }
 
 }  // namespace cake::gpu

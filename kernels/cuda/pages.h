@@ -39,6 +39,8 @@ struct CacheBatch {
     int batch = 0;
     int max_pages = 0;
 
+    // KV heads of all layers and sequences.
+    std::int64_t heads() const { return std::int64_t(n_layers) * batch * format.n_kv; }
     // Of a layer of a sequence, as many as its page table has room for.
     std::int64_t most_slots() const { return std::int64_t(max_pages) * format.page_tokens; }
 };

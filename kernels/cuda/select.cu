@@ -20,6 +20,7 @@ using Key = std::uint64_t;  // rank_key
 
 constexpr int kDigitBits = 11;
 constexpr int kBins = 1 << kDigitBits;
+static_assert(kBins == top_k_bins);
 constexpr int kSelectBlock = 256;
 constexpr int kBinsOfThread = kBins / kSelectBlock;
 constexpr int kScoresOfBlock = 16 * kSelectBlock;
@@ -32,6 +33,7 @@ struct Selection {
     std::uint32_t left;  // it is the left-th best of the keys that begin with them
     std::uint32_t taken;
 };
+static_assert(sizeof(Key) + sizeof(Selection) == 24);
 
 struct Digit {
     int shift, bits;
@@ -189,11 +191,6 @@ void sort_keys(Queue queue, Key* keys, int rows, int padded, int k) {
 int padded_length(int k) { return int(std::bit_ceil(unsigned(k))); }
 
 }  // namespace
-
-std::size_t top_k_scratch_bytes(int rows, int k) {
-    return std::size_t(rows) * (std::size_t(padded_length(k)) * sizeof(Key) + sizeof(Selection) +
-                                kBins * sizeof(std::uint32_t));
-}
 
 void top_k(Queue queue, const float* score, int rows, int n, int k, void* scratch,
            std::int32_t* keep) {

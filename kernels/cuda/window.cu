@@ -235,9 +235,9 @@ int spans(int keys) { return (keys + kSpanKeys - 1) / kSpanKeys; }
 
 // Where in the scratch the parts lie.
 struct WindowScratch {
-    explicit WindowScratch(const WindowTask& task, void* data = nullptr)
-        : row_parts(spans(task.n_tokens) * kSlices),
-          column_parts(spans(task.n_tokens - task.window) * kSlices) {
+    WindowScratch(const WindowTask& task, void* data)
+        : row_parts(int(window_parts(task.n_tokens))),
+          column_parts(int(window_parts(task.n_tokens - task.window))) {
         const std::int64_t rows = std::int64_t(task.n_q) * task.window;
         part_sum = static_cast<double*>(data);
         part_entropy = part_sum + rows * row_parts;
@@ -245,14 +245,11 @@ struct WindowScratch {
         this->rows =
             reinterpret_cast<float2*>(part_variance + std::int64_t(task.n_q) * column_parts);
         part_max = reinterpret_cast<float*>(this->rows + rows);
-        bytes =
-            std::size_t(rows * (row_parts * 12 + 8) + std::int64_t(task.n_q) * column_parts * 16);
     }
     int row_parts, column_parts;
     double *part_sum, *part_entropy, *part_variance;
     float2* rows;
     float* part_max;
-    std::size_t bytes;
 };
 
 struct WindowLaunch {
@@ -298,8 +295,6 @@ void with_types(const WindowTask& task, Run run) {
 }
 
 }  // namespace
-
-std::size_t window_scratch_bytes(const WindowTask& task) { return WindowScratch(task).bytes; }
 
 void window_moments(Queue queue, const WindowTask& task, DType round_to, void* scratch, float* mean,
                     float* variance, double* sums) {

@@ -18,10 +18,22 @@ struct WindowTask {
     int window, n_q, n_kv, d_head;
 };
 
-// Of device memory that window_moments works in.
-std::size_t window_scratch_bytes(const WindowTask& task);
+// Statistics are made in parts: of the keys that a warp takes.
+inline constexpr int window_part_keys = 256;
+constexpr std::int64_t window_parts(std::int64_t keys) {
+    constexpr std::int64_t slices = 2, span = slices * window_part_keys;
+    return (keys + span - 1) / span * slices;
+}
 
-// mean, variance: [n_q, n_tokens - window]; sums: [2].
+// Device memory that window_moments works in: of each row and part a sum (F64) and a maximum (F32), of each row two floats, of
+// each head and part of the columns two F64.
+constexpr std::size_t window_scratch_bytes(std::int64_t n_q, std::int64_t window,
+                                           std::int64_t n_tokens) {
+    return std::size_t(n_q * window * (window_parts(n_tokens) * 12 + 8) +
+                       n_q * window_parts(n_tokens - window) * 16);
+}
+
+// `scratch`: window_scratch_bytes() of them. mean, variance: [n_q, n_tokens - window]; sums: [2].
 void window_moments(Queue queue, const WindowTask& task, DType round_to, void* scratch, float* mean,
                     float* variance, double* sums);
 

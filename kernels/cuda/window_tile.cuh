@@ -18,6 +18,7 @@ inline constexpr int kSliceKeys = 16;  // of a warp
 inline constexpr int kSlices = 2;
 inline constexpr int kTileKeys = kSlices * kSliceKeys;
 inline constexpr int kSpanKeys = 16 * kTileKeys;  // of a block
+static_assert(kSpanKeys == kSlices * window_part_keys && window_parts(kSpanKeys) == kSlices);
 inline constexpr int kChunkRows = 32;
 inline constexpr int kRowTiles = kChunkRows / 8;
 inline constexpr int kMostHeads = 4;  // of a block

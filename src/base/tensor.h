@@ -4,6 +4,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <initializer_list>
 #include <span>
 #include <string>
@@ -20,11 +21,12 @@ enum class Place : std::uint8_t { Host, Pinned, Device };
 // Owning bytes. Whoever allocates says how they are freed.
 class Buffer {
 public:
-    using Free = void (*)(void* data, std::size_t bytes, Place place) noexcept;
+    // Does not throw.
+    using Free = std::function<void(void* data, std::size_t bytes, Place place)>;
 
     Buffer() = default;
     Buffer(void* data, std::size_t bytes, Place place, Free free)
-        : data_(data), bytes_(bytes), place_(place), free_(free) {}
+        : data_(data), bytes_(bytes), place_(place), free_(std::move(free)) {}
     Buffer(Buffer&& other) noexcept { *this = std::move(other); }
     Buffer& operator=(Buffer&& other) noexcept;
     ~Buffer() { release(); }
@@ -41,7 +43,7 @@ private:
     void* data_ = nullptr;
     std::size_t bytes_ = 0;
     Place place_ = Place::Host;
-    Free free_ = nullptr;
+    Free free_;
 };
 
 // At most four dimensions, row-major.

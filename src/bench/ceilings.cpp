@@ -113,12 +113,11 @@ std::string machine_yaml(Backend& dev, Communicator& comm, const ModelConfig& mo
         "link_latency_us: {:.1f}     # {}, a barrier included\n"
         "network_gb_s: 1         # assumed\n"
         "network_latency_us: 50  # assumed\n"
-        "residual: {}\n",
+        "backend: {}\n",
         comm.size(), dev.info().threads, host, std::max(ranks_here, 1), shared,
         shared ? "what follows is the node's" : "what follows is a device's", dev.info().free_bytes,
         sums[0], sums[1], name(dev.types().activation), sums[2], model.n_heads, model.n_kv_heads,
-        model.d_head, shape.queries, shape.keys, link_gb_s, link, latency_us, link,
-        name(dev.types().activation));
+        model.d_head, shape.queries, shape.keys, link_gb_s, link, latency_us, link, dev.name());
 }
 
 }  // namespace cake

@@ -8,8 +8,16 @@ namespace cake {
 PagePool::PagePool(Backend& dev, const PageLayout& layout, int n_pages)
     : layout_(layout),
       slab_(dev.tensor(DType::U8, {n_pages, std::int64_t(layout.bytes())})),
+      list_(dev.tensor(DType::I32, {n_pages})),
       free_(std::size_t(n_pages)) {
     std::iota(free_.rbegin(), free_.rend(), 0);
+}
+
+View PagePool::upload(Backend& dev, Stream s, std::span<const std::int32_t> pages) {
+    const Shape shape{std::int64_t(pages.size())};
+    const View list = list_.view().rows(0, shape.elements());
+    dev.copy(s, list, View(const_cast<std::int32_t*>(pages.data()), DType::I32, shape));
+    return list;
 }
 
 int PagePool::allocate() {

@@ -1,6 +1,7 @@
 // A fixed slab of pages with a free list: the cache never grows past what was planned.
 #pragma once
 
+#include <span>
 #include <vector>
 
 #include "kernels/backend.h"
@@ -15,6 +16,9 @@ public:
     View slab() const { return slab_; }  // U8 [n_pages, layout.bytes()]
     int n_pages() const { return int(slab_.shape()[0]); }
 
+    // The list in device memory, I32, until the next call: who uses it waits for the stream before that.
+    View upload(Backend& dev, Stream s, std::span<const std::int32_t> pages);
+
     // Throws Error where none is free: admission must not let that happen.
     int allocate();
     void release(int page);
@@ -27,6 +31,7 @@ public:
 private:
     PageLayout layout_;
     Tensor slab_;
+    Tensor list_;            // I32 [n_pages]
     std::vector<int> free_;  // last one is given next
     int in_use_ = 0;
     int high_water_ = 0;

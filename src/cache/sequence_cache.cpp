@@ -7,11 +7,8 @@ namespace cake {
 SequenceCache::SequenceCache(PagePool& pool, int n_layers)
     : pool_(&pool), layers_(std::size_t(n_layers)) {}
 
-PageList SequenceCache::list(Backend& dev, Stream s, const Layer& layer, Tensor& table) const {
-    const Shape shape{std::int64_t(layer.pages.size())};
-    table = dev.tensor(DType::I32, shape);
-    dev.copy(s, table, View(const_cast<std::int32_t*>(layer.pages.data()), DType::I32, shape));
-    return {pool_->layout(), pool_->slab(), table};
+PageList SequenceCache::list(Backend& dev, Stream s, const Layer& layer) const {
+    return {pool_->layout(), pool_->slab(), pool_->upload(dev, s, layer.pages)};
 }
 
 void SequenceCache::store(Backend& dev, Stream s, int l, View k, View v, int window, View keep,
@@ -23,9 +20,8 @@ void SequenceCache::store(Backend& dev, Stream s, int l, View k, View v, int win
     layer.length = window + int(keep.dim(1));
     while (int(layer.pages.size()) < layout().pages_for(layer.length))
         layer.pages.push_back(pool_->allocate());
-    Tensor table;
-    dev.store_tokens(s, k, v, S - window, window, keep, running, list(dev, s, layer, table));
-    dev.synchronize(s);  // the table dies here
+    dev.store_tokens(s, k, v, S - window, window, keep, running, list(dev, s, layer));
+    dev.synchronize(s);  // the next list takes the place of this one
 }
 
 void SequenceCache::truncate(int l, int budget) {
@@ -41,8 +37,7 @@ void SequenceCache::order(Backend& dev, Stream s, DecodeOrder order) {
     for (Layer& layer : layers_) {
         if (layer.pages.empty())
             continue;
-        Tensor table;
-        dev.order_slots(s, list(dev, s, layer, table), layer.length, layer.window, order);
+        dev.order_slots(s, list(dev, s, layer), layer.length, layer.window, order);
         dev.synchronize(s);
     }
 }
@@ -55,8 +50,7 @@ bool SequenceCache::resize(Backend& dev, Stream s, int l, int slots) {
         pool_->release(layer.pages.back());
     while (int(layer.pages.size()) < wanted) {
         layer.pages.push_back(pool_->allocate());
-        Tensor table;
-        dev.init_page(s, list(dev, s, layer, table), int(layer.pages.size()) - 1);
+        dev.init_page(s, list(dev, s, layer), int(layer.pages.size()) - 1);
         dev.synchronize(s);
     }
     return changed;
@@ -70,10 +64,9 @@ std::vector<std::vector<std::int32_t>> SequenceCache::positions(Backend& dev, St
         std::size_t(n_kv), std::vector<std::int32_t>(std::size_t(layer.length)));
     if (layer.length == 0)
         return out;
-    Tensor table;
     Tensor on_device = dev.tensor(DType::I32, {n_kv, layer.length});
     Tensor on_host = Tensor::host(DType::I32, {n_kv, layer.length});
-    dev.list_positions(s, list(dev, s, layer, table), layer.length, on_device);
+    dev.list_positions(s, list(dev, s, layer), layer.length, on_device);
     dev.copy(s, on_host, on_device);
     dev.synchronize(s);
     for (int h = 0; h < n_kv; ++h) {

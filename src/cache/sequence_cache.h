@@ -62,7 +62,8 @@ private:
         int length = 0;
         int window = 0;
     };
-    PageList list(Backend& dev, Stream s, const Layer& layer, Tensor& table) const;
+    // Until the next one: who uses it waits for the stream.
+    PageList list(Backend& dev, Stream s, const Layer& layer) const;
 
     PagePool* pool_;
     std::vector<Layer> layers_;

@@ -68,4 +68,17 @@ std::optional<int> choose_gpu(const std::string& backend, bool share, const GpuS
     return deal_gpus(survey.local, share)[std::size_t(local_rank)];
 }
 
+int ranks_on_gpu(bool share, const GpuSurvey& survey, int local_rank) {
+    const std::vector<int> devices = deal_gpus(survey.local, share);
+    const auto gpu_of = [&](std::size_t rank) {
+        return devices[rank] < 0 ? std::string()
+                                 : survey.local[rank].bus_ids[std::size_t(devices[rank])];
+    };
+    const std::string mine = gpu_of(std::size_t(local_rank));
+    int ranks = 0;
+    for (std::size_t r = 0; r < devices.size(); ++r)
+        ranks += gpu_of(r) == mine;
+    return ranks;
+}
+
 }  // namespace cake

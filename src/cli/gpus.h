@@ -37,4 +37,7 @@ std::vector<int> deal_gpus(std::span<const VisibleGpus> ranks, bool share);
 std::optional<int> choose_gpu(const std::string& backend, bool share, const GpuSurvey& survey,
                               int local_rank);
 
+// Ranks of this host, this one among them, that compute on the GPU that it was given.
+int ranks_on_gpu(bool share, const GpuSurvey& survey, int local_rank);
+
 }  // namespace cake

@@ -33,6 +33,8 @@ Answer plan_bytes(const PlanInput& plan, double memory_gib) {
     }
     out.data["traffic"] = to_json(plan_traffic(plan));
     out.data["process_bytes"] = process_bytes;
+    out.data["gpu_library_bytes"] =
+        plan.gpu ? gpu_library_bytes + (plan.ranks > 1 ? nccl_bytes : 0) : 0;
     out.data["prefill_flops"] = prefill_flops(plan.model, plan.prompt);
     out.data["fits"] = memory_gib > 0 ? json(out.fits) : json();
     out.text = bytes_table(plan, ranks);
@@ -49,17 +51,28 @@ Answer plan_times(const PlanInput& plan, const Asked& asked, const Machine& mach
     return {std::move(times.json), std::move(times.text), times.fits};
 }
 
-Answer answer(const CommandContext& context, const RunConfig& config, const Asked& asked) {
+// auto: what a run that is started here would take.
+ComputeTypes types_here(const RunConfig& config, const GpuSurvey& gpus) {
+    const bool cuda = config.backend == "cuda" || (config.backend == "auto" && gpus.everywhere);
+    return cuda ? gpu_types : ComputeTypes{};
+}
+
+ComputeTypes types_of(const Machine& machine, const RunConfig& config) {
+    if (config.backend != "auto" && config.backend != machine.backend)
+        throw usage_error("--backend is {}, and machine {} computes with {}: leave it at auto",
+                          config.backend, machine.name, machine.backend);
+    return machine.backend == "cuda" ? gpu_types : ComputeTypes{};
+}
+
+Answer answer(const CommandContext& context, const RunConfig& config, const GpuSurvey& gpus,
+              const Asked& asked) {
     const bool times = !asked.machine.empty();
     std::optional<Machine> machine;
-    ComputeTypes types = config.backend == "cuda" ? gpu_types : ComputeTypes{};
-    if (times) {
+    if (times)
         machine = read_machine(asked.machine);
-        if (machine->residual == gpu_types.activation)
-            types = gpu_types;
-    } else {
-        check_types(config, types);  // a machine may exchange what this program does not
-    }
+    const ComputeTypes types = times ? types_of(*machine, config) : types_here(config, gpus);
+    if (!times)  // a machine may exchange what this program does not
+        check_types(config, types);
     const ModelConfig model = read_model(config);
     int ranks = asked.ranks;  // of a table over ranks, those of the last row
     if (ranks == 0)
@@ -78,6 +91,7 @@ Answer answer(const CommandContext& context, const RunConfig& config, const Aske
     Answer out = machine ? plan_times(plan, asked, *machine) : plan_bytes(plan, asked.memory_gib);
     out.data["prompt"] = S;
     out.data["new_tokens"] = new_tokens;
+    out.data["backend"] = types.gpu ? "cuda" : "cpu";
     return out;
 }
 
@@ -114,10 +128,11 @@ ExitCode run_plan(CommandContext& context) {
         return *over;
     const RunConfig config = options.resolve(context);
 
+    const GpuSurvey gpus = asked.machine.empty() ? find_gpus(config, context.world) : GpuSurvey{};
     Answer out;
     context.world.agree([&] {
         check_writable(options.report());
-        out = answer(context, config, asked);
+        out = answer(context, config, gpus, asked);
     });
     if (context.world.rank() == 0 && !options.report().empty())
         write_json(options.report(), out.data);

@@ -50,7 +50,13 @@ std::string bytes_table(const PlanInput& plan, const std::vector<RankPlan>& rank
     const double peak = double(first.kv_peak);
     out += fmt::format("\nKV peak of rank 0: {}, {:.1f} % of the full cache ({})\n",
                        human_bytes(peak), 100 * peak / double(first.kv_full), h(first.kv_full));
-    if (plan.residual == DType::F32)
+    if (plan.gpu)
+        out += fmt::format(
+            "in the total, on a GPU: {} that kernels work in, {} of tables; beside it, its "
+            "libraries take about {}\n",
+            h(first.kernel_work), h(first.tables),
+            h(gpu_library_bytes + (plan.ranks > 1 ? nccl_bytes : 0)));
+    else
         out += fmt::format("beside the total, a process itself takes up to {} on its host\n",
                            h(process_bytes));
     const TrafficPlan t = plan_traffic(plan);

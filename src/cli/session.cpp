@@ -20,18 +20,32 @@ int usable_processors() {
     return sched_getaffinity(0, sizeof(set), &set) == 0 ? std::max(CPU_COUNT(&set), 1) : 1;
 }
 
-// A sum over the ranks that share this rank's memory.
+// Ranks that share this rank's memory: a GPU's, or all of the host.
+int ranks_here(const Backend& dev, const World& world) {
+    const DeviceInfo device = dev.info();
+    return device.own_memory ? device.ranks : world.local_size();
+}
+
+// What libraries take of a GPU for a rank.
+std::size_t library_bytes(const PlanInput& plan, const Backend& dev) {
+    const DeviceInfo device = dev.info();
+    if (!device.own_memory)
+        return 0;
+    const bool by_nccl = plan.ranks > 1 && device.ranks == 1 && !nccl_version().empty();
+    return gpu_library_bytes + (by_nccl ? nccl_bytes : 0);
+}
+
+// A sum over the ranks that share this rank's memory, and what libraries take for them.
 std::size_t bytes_here(const PlanInput& plan, const Backend& dev, const World& world,
                        const std::function<std::size_t(const RankPlan&)>& bytes) {
-    if (dev.info().own_memory)
-        return bytes(plan_rank(plan, world.rank() % plan.ranks));
-    if (world.local_size() !=
-        world.size())  // which ranks are here is not known; they are much alike
-        return bytes(plan_rank(plan, world.rank() % plan.ranks)) * std::size_t(world.local_size());
+    const auto here = std::size_t(ranks_here(dev, world));
+    const std::size_t libraries = here * library_bytes(plan, dev);
+    if (int(here) != world.size())  // which ranks are here is not known; they are much alike
+        return here * bytes(plan_rank(plan, world.rank() % plan.ranks)) + libraries;
     std::size_t sum = 0;
     for (int r = 0; r < plan.ranks; ++r)  // shares differ
         sum += bytes(plan_rank(plan, r));
-    return sum * std::size_t(world.size() / plan.ranks);
+    return sum * std::size_t(world.size() / plan.ranks) + libraries;
 }
 
 }  // namespace
@@ -104,7 +118,8 @@ std::unique_ptr<Backend> make_backend(const RunConfig& config, const GpuSurvey& 
                                       const World& world) {
     const auto gpu = choose_gpu(config.backend, config.engine.share_gpu, gpus, world.local_rank());
     if (gpu)
-        return make_cuda_backend(*gpu);
+        return make_cuda_backend(*gpu,
+                                 ranks_on_gpu(config.engine.share_gpu, gpus, world.local_rank()));
     const std::string& threads = config.engine.threads;
     return make_cpu_backend(threads == "auto"
                                 ? std::max(usable_processors() / world.local_size(), 1)
@@ -173,20 +188,29 @@ void check_memory(const PlanInput& plan, Backend& dev, const World& world) {
     const std::size_t needed = bytes_needed(plan, dev, world);
     if (needed <= free)
         return;
-    const std::string who =
-        dev.info().own_memory ? fmt::format("rank {} needs", world.rank())
-                              : fmt::format("the ranks of this host ({}) need", world.local_size());
+    const DeviceInfo device = dev.info();
+    const auto h = [](std::size_t bytes) { return human_bytes(double(bytes)); };
+    const std::string parts = fmt::format(
+        "A rank takes: weights {}, residual stream {}, one uncut layer {}, kept cache {}, "
+        "workspace {}, logits {}",
+        h(p.weights), h(p.residual), h(p.uncut_layer), h(p.kept_cache), h(p.workspace),
+        h(p.logits));
+    if (device.own_memory)
+        throw usage_error(
+            "rank {}: {} {}, and {} of {} is free on its GPU ({}). {}, work of "
+            "kernels {}, tables {}; libraries about {} beside. Take more GPUs, a shorter prompt, a "
+            "smaller policy.cache_size or engine.prefill_chunk, or end what else runs there; `cake "
+            "plan --backend cuda` shows what fits",
+            world.rank(),
+            device.ranks == 1 ? "it needs"
+                              : fmt::format("the {} ranks that share its GPU need", device.ranks),
+            h(needed), h(free), h(device.memory_bytes), device.name, parts, h(p.kernel_work),
+            h(p.tables), h(library_bytes(plan, dev)));
     throw usage_error(
-        "{} {}, and {} is free. A rank takes: weights {}, residual "
-        "stream {}, "
-        "one uncut layer {}, kept cache {}, workspace {}, logits {}. Take more hosts, a shorter "
-        "prompt, a "
-        "smaller policy.cache_size, or narrower weights (model.dtype auto or bf16); `cake plan` "
-        "shows what fits",
-        who, human_bytes(double(needed)), human_bytes(double(free)), human_bytes(double(p.weights)),
-        human_bytes(double(p.residual)), human_bytes(double(p.uncut_layer)),
-        human_bytes(double(p.kept_cache)), human_bytes(double(p.workspace)),
-        human_bytes(double(p.logits)));
+        "the ranks of this host ({}) need {}, and {} is free. {}. Take more hosts, a shorter "
+        "prompt, a smaller policy.cache_size, or narrower weights (model.dtype auto or bf16); "
+        "`cake plan` shows what fits",
+        world.local_size(), h(needed), h(free), parts);
 }
 
 std::size_t bytes_needed(const PlanInput& plan, const Backend& dev, const World& world) {
@@ -207,8 +231,7 @@ void fit_pool(PlanInput& plan, const RunConfig& config, Backend& dev, World& wor
         wanted = std::max(wanted, plan_rank(plan, r).kept_cache);
     const std::size_t free = dev.info().free_bytes;
     const std::size_t rest = bytes_here(plan, dev, world, &RankPlan::without_pool);
-    const int sharing = dev.info().own_memory ? 1 : world.local_size();
-    std::size_t room = (free - std::min(free, rest)) / std::size_t(sharing) / 10 * 9;
+    std::size_t room = (free - std::min(free, rest)) / std::size_t(ranks_here(dev, world)) / 10 * 9;
     for (const std::string& theirs : world.comm().gather_strings(std::to_string(room)))
         room = std::min(room, std::size_t(std::stoull(theirs)));
     if (wanted > room)

@@ -78,12 +78,12 @@ std::vector<Field> make_fields() {
         latency("link_latency_us", &Machine::link_latency_us),
         rate("network_gb_s", &Machine::network_gb_s),
         latency("network_latency_us", &Machine::network_latency_us),
-        {"residual", "f32 or bf16",
+        {"backend", "cpu or cuda",
          [](Machine& m, const Node& node) {
-             m.residual = node.Scalar() == "bf16" ? DType::BF16 : DType::F32;
-             return node.Scalar() == "bf16" || node.Scalar() == "f32";
+             m.backend = node.Scalar();
+             return m.backend == "cpu" || m.backend == "cuda";
          },
-         [](const Machine& m) { return json(name(m.residual)); }},
+         [](const Machine& m) { return json(m.backend); }},
     };
 }
 

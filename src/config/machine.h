@@ -6,8 +6,6 @@
 
 #include <nlohmann/json_fwd.hpp>
 
-#include "base/dtype.h"
-
 namespace cake {
 
 // Rates are those that large, well-shaped work reaches, not the data sheet's. 1 GB = 1e9 bytes, 1 TFLOP = 1e12. A
@@ -28,7 +26,8 @@ struct Machine {
     // Between nodes: what each device sends, and what a small all-reduce takes more for each doubling of the nodes.
     double network_gb_s = 0;
     double network_latency_us = 0;
-    DType residual = DType::F32;  // of the residual stream and its all-reduces: F32 or BF16
+    // What its ranks compute with, as a run's `backend`: cuda, or cpu. Types follow from it: bf16, or f32.
+    std::string backend = "cpu";
 
     int nodes(int ranks) const { return (ranks + devices_per_node - 1) / devices_per_node; }
 };

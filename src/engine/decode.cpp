@@ -39,6 +39,7 @@ bool upload_together(const Rank& rank, std::span<const Upload> uploads, Tensor& 
     if (grows) {
         rank.dev.synchronize(rank.stream);  // kernels may still read what is given back
         const std::int64_t room_for = std::max(elements, 2 * std::int64_t(device.bytes()));
+        device = {};  // not both at once
         staged = rank.dev.tensor(DType::U8, {room_for}, Place::Pinned);
         device = rank.dev.tensor(DType::U8, {room_for});
     }

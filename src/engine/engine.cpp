@@ -13,6 +13,15 @@ Shard my_shard(const PlanInput& plan, const Communicator& comm) {
     return shard_of(plan.model, comm.size(), comm.rank());
 }
 
+// Out of memory that is taken in one piece.
+Model load(Backend& dev, const Communicator& comm, const Checkpoint& checkpoint,
+           const PlanInput& plan, const std::function<void(int)>& progress) {
+    const Shard shard = my_shard(plan, comm);
+    const RankPlan planned = plan_rank(plan, comm.rank());
+    dev.reserve(planned.total(), planned.kernel_work);
+    return load_model(dev, checkpoint, plan.model, shard, plan.weights, progress);
+}
+
 }  // namespace
 
 Engine::Engine(Backend& dev, Communicator& comm, const Checkpoint& checkpoint,
@@ -20,7 +29,7 @@ Engine::Engine(Backend& dev, Communicator& comm, const Checkpoint& checkpoint,
     : dev_(dev),
       comm_(comm),
       plan_(plan),
-      model_(load_model(dev, checkpoint, plan.model, my_shard(plan, comm), plan.weights, progress)),
+      model_(load(dev, comm, checkpoint, plan, progress)),
       workspace_(dev, plan.model, model_.shard, workspace_size(plan)),
       pool_(std::make_unique<PagePool>(dev, page_layout(plan, model_.shard),
                                        int(plan_rank(plan, comm.rank()).pages))),

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "engine/decode.h"
+#include "engine/gpu_work.h"
 
 namespace cake {
 
@@ -25,6 +26,7 @@ PlanInput plan_input(const RunConfig& config, const ModelConfig& model, int rank
         cache == "f32" || (cache == "auto" && main != DType::BF16 && main != DType::F16);
     in.cache = wide ? DType::F32 : DType::BF16;
     in.activation = types.activation;
+    in.gpu = types.gpu;
     const std::string& residual = config.engine.residual_dtype;
     in.residual = residual == "bf16"  ? DType::BF16
                   : residual == "f32" ? DType::F32
@@ -57,16 +59,11 @@ PageLayout page_layout(const PlanInput& in, const Shard& shard) {
     return {shard.n_kv(), page_tokens(in), in.model.d_head, in.cache, running};
 }
 
-namespace {
-
-// Prompts of which one needs most: a prompt that just stays whole may need more than a longer one, which is cut.
 std::vector<int> critical_prompts(const PlanInput& in, const Policy& p) {
     if (in.shorter && p.evicts(in.prompt))
         return {in.prompt, p.longest_whole()};
     return {in.prompt};
 }
-
-}  // namespace
 
 WorkspaceSize workspace_size(const PlanInput& in) {
     WorkspaceSize z;
@@ -161,6 +158,11 @@ RankPlan plan_rank(const PlanInput& in, int rank) {
     }
     p.kv_peak += p.uncut_layer;
     p.kept_cache = std::size_t(p.pages) * layout.bytes();
+    if (in.gpu) {
+        const GpuWork work_beside = gpu_work(in, p.shard);
+        p.kernel_work = work_beside.kernels;
+        p.tables = work_beside.tables + std::size_t(p.pages) * sizeof(std::int32_t);
+    }
     if (!p.shard.owns_kv()) {
         p.shared_copy = p.kv_peak;
         for (int l = 0; l < in.model.n_layers; ++l)
@@ -255,6 +257,8 @@ nlohmann::json to_json(const RankPlan& p) {
             {"kept_cache_bytes", p.kept_cache},
             {"workspace_bytes", p.workspace},
             {"logits_bytes", p.logits},
+            {"kernel_work_bytes", p.kernel_work},
+            {"tables_bytes", p.tables},
             {"total_bytes", p.total()},
             {"kv_peak_bytes", p.kv_peak},
             {"shared_copy_bytes", p.shared_copy},

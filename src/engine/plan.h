@@ -29,6 +29,7 @@ struct PlanInput {
     DType cache = DType::F32;
     DType activation = DType::F32;
     DType residual = DType::F32;  // of the residual stream and the block's all-reduces
+    bool gpu = false;             // kernels take memory beside what they are given
     // The block's all-reduces can be made beside computing: those of NCCL can, what passes through the host cannot.
     bool overlap = false;
 };
@@ -47,6 +48,8 @@ RunConfig resolved_config(RunConfig config, const PlanInput& plan);
 int page_tokens(const PlanInput& input);
 PageLayout page_layout(const PlanInput& input, const Shard& shard);
 WorkspaceSize workspace_size(const PlanInput& input);
+// Prompts of which one needs most: a prompt that just stays whole may need more than a longer one, which is cut.
+std::vector<int> critical_prompts(const PlanInput& input, const Policy& policy);
 
 // Most pages that one sequence of `prompt` + `new_tokens` tokens holds at any time under the policy, prefill and its
 // stages, the hole of each layer while decoding and the rounding to pages included.
@@ -56,6 +59,11 @@ std::int64_t pages_needed(const Policy& policy, int n_layers, int prompt, int ne
 // What a process takes on the host beside what is planned: code, libraries, MPI, tokenizer, stacks. Measured with the CPU
 // backend: 14 MiB alone, 24 to 28 as one of 2 to 4 ranks, 32 with the tokenizer of SmolLM2.
 inline constexpr std::size_t process_bytes = std::size_t(32) << 20;
+// What CUDA's libraries take of a GPU beside what is planned, once a run is under way: kernels of cuBLASLt and cuDNN, which are
+// loaded when they are first used (assumed); and NCCL's buffers, where it connects ranks (others have measured 544 MiB on two
+// A100 and 688 MiB on four: github.com/NVIDIA/nccl, issue 964).
+inline constexpr std::size_t gpu_library_bytes = std::size_t(256) << 20;
+inline constexpr std::size_t nccl_bytes = std::size_t(768) << 20;
 
 struct RankPlan {
     Shard shard;
@@ -65,12 +73,14 @@ struct RankPlan {
     std::size_t kept_cache = 0;   // all pages of the pool
     std::size_t workspace = 0;    // of a chunk, of the statistics, of decoding
     std::size_t logits = 0;
+    std::size_t kernel_work = 0;  // a GPU: what kernels work in (engine/gpu_work.h)
+    std::size_t tables = 0;       // a GPU: page tables, and rounding
     std::size_t kv_peak = 0;      // expected: pages in use at most, and the uncut layer
     std::size_t shared_copy = 0;  // of kv_peak and weights: a KV head that a lower rank owns
     std::size_t kv_full = 0;      // what the full cache would take instead
     std::int64_t pages = 0;
     std::size_t without_pool() const {
-        return weights + residual + uncut_layer + workspace + logits;
+        return weights + residual + uncut_layer + workspace + logits + kernel_work + tables;
     }
     std::size_t total() const { return without_pool() + kept_cache; }
 };

@@ -22,13 +22,16 @@ json rank_json(Engine& engine, const ReportContext& context) {
     rusage usage{};
     getrusage(RUSAGE_SELF, &usage);
     const RankPlan planned = plan_rank(engine.plan(), engine.model().shard.rank);
+    const DeviceInfo device = engine.dev().info();
     return {{"host", context.host},
             {"weights", engine.model().weight_bytes()},
             {"kv_peak", engine.pool().peak_bytes() + planned.uncut_layer},
             {"kv_full", kv_full_bytes(engine)},
             {"shared_copy", planned.shared_copy},
-            {"workspace", planned.workspace + planned.residual + planned.logits},
-            {"rss", std::size_t(usage.ru_maxrss) * 1024}};
+            {"workspace", planned.without_pool() - planned.weights - planned.uncut_layer},
+            {"rss", std::size_t(usage.ru_maxrss) * 1024},
+            {"device_peak", device.peak_bytes},
+            {"device_used", device.used_bytes}};
 }
 
 json traffic_json(const Engine& engine) {
@@ -107,13 +110,15 @@ json make_report(Engine& engine, Communicator& all, const ReportContext& context
                          {"device", engine.dev().info().name},
                          {"threads", context.threads}};
     report["requests"] = std::move(requests);
+    const bool on_gpus = engine.dev().info().own_memory;
     report["memory"] = {{"weights_bytes", column(ranks, "weights")},
                         {"kv_peak_bytes", column(ranks, "kv_peak")},
                         {"kv_full_bytes", column(ranks, "kv_full")},
                         {"shared_copy_bytes", column(ranks, "shared_copy")},
                         {"workspace_bytes", column(ranks, "workspace")},
                         {"peak_rss_bytes", column(ranks, "rss")},
-                        {"device_peak_bytes", nullptr}};
+                        {"device_peak_bytes", on_gpus ? column(ranks, "device_peak") : json()},
+                        {"device_used_bytes", on_gpus ? column(ranks, "device_used") : json()}};
     report["time"] = {{"load_s", engine.load_seconds()},
                       {"prefill", to_json(engine.prefill_times())},
                       {"decode", to_json(engine.decode_times())}};

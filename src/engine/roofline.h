@@ -40,7 +40,7 @@ struct Prediction {
     double tokens_per_s = 0;  // decoding, of the whole batch
 };
 
-// For the one policy of `plan`, whose `residual` should be the machine's. Usage error: more ranks than query heads.
+// For the one policy of `plan`, made for what the machine computes with. Usage error: more ranks than query heads.
 Prediction predict(const PlanInput& plan, const Machine& machine);
 
 // Tokens per layer and KV head, on average over layers and over the new tokens, that a decode step reads.

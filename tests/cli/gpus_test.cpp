@@ -101,6 +101,15 @@ TEST(ChooseGpu, DoesNotFallBackToTheCpuForWantOfGpus) {
     }
 }
 
+TEST(RanksOnGpu, CountsThoseThatWereGivenTheSame) {
+    const GpuSurvey five = survey({{"a", "b"}, {"a", "b"}, {"b"}, {}, {"a", "b"}}, false);
+    EXPECT_EQ(ranks_on_gpu(true, five, 0), 2);  // a: ranks 0 and 4
+    EXPECT_EQ(ranks_on_gpu(true, five, 1), 2);  // b: ranks 1 and 2
+    EXPECT_EQ(ranks_on_gpu(true, five, 2), 2);
+    EXPECT_EQ(ranks_on_gpu(true, five, 4), 2);
+    EXPECT_EQ(ranks_on_gpu(false, survey({{"a", "b"}, {"a", "b"}}, true), 1), 1);
+}
+
 // Two hosts of two ranks.
 TEST(SurveyGpus, ShowsARankWhatThoseOfItsHostSee) {
     for (const bool one_sees_none : {false, true})

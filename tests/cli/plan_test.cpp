@@ -56,7 +56,7 @@ TEST(PlanMachine, EndsWithOneWhereNothingFits) {
     // 8 ranks, the most there may be, need 991 KiB each: columns of the MLP are dealt evenly.
     std::string text = "name: small, devices_per_node: 8, memory_bytes: 960KiB, read_gb_s: 1, ";
     text += "gemm_tflop_s: 1, attention_tflop_s: 1, link_gb_s: 1, link_latency_us: 1, ";
-    text += "network_gb_s: 1, network_latency_us: 1, residual: f32";
+    text += "network_gb_s: 1, network_latency_us: 1, backend: cpu";
     const ProgramResult r = plan({"--machine", folder.write("m.yaml", "{" + text + "}")});
     EXPECT_EQ(r.exit_code, 1) << r.err;
     EXPECT_THAT(r.out, AllOf(HasSubstr("\n    1     1   no"), HasSubstr("\n    8     1   no")));
@@ -73,6 +73,7 @@ TEST(PlanMachine, SaysWhatIsWrong) {
     expect({"--machine", "h100", "--max-ranks", "9"}, "9 ranks are too many for this model");
     expect({"--machine", "h100", "--memory", "3"}, "--memory");
     expect({"--max-ranks", "3"}, "--machine");
+    expect({"--machine", "h100", "--backend", "cpu"}, "computes with cuda: leave it at auto");
 }
 
 }  // namespace

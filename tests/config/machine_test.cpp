@@ -22,7 +22,7 @@ const std::string whole =
     "link_latency_us: 0\n"
     "network_gb_s: 1\n"
     "network_latency_us: 20\n"
-    "residual: bf16\n";
+    "backend: cuda\n";
 
 std::string message(const std::string& text) {
     return usage_message([&] { machine_from_text(text, "m.yaml"); });
@@ -46,7 +46,7 @@ TEST(Machine, HasEveryKeyOfItsFile) {
     EXPECT_EQ(m.link_latency_us, 0);
     EXPECT_EQ(m.network_gb_s, 1);
     EXPECT_EQ(m.network_latency_us, 20);
-    EXPECT_EQ(m.residual, DType::BF16);
+    EXPECT_EQ(m.backend, "cuda");
     EXPECT_TRUE(machine_from_text(whole + "shared: true\n", "m.yaml").shared);
 }
 
@@ -66,7 +66,7 @@ TEST(Machine, FillsNodesOneAfterAnother) {
 TEST(Machine, RefusesWhatItDoesNotKnowWithLineAndNearestKey) {
     EXPECT_EQ(message(with("read_gb_s", "raed_gb_s")),
               "m.yaml:4: unknown key 'raed_gb_s' of a machine; the nearest one is read_gb_s");
-    EXPECT_EQ(message(whole + "residual: f32\n"), "m.yaml:12: residual is set twice");
+    EXPECT_EQ(message(whole + "backend: cpu\n"), "m.yaml:12: backend is set twice");
     EXPECT_EQ(message(with("network_gb_s: 1\n", "")),
               "m.yaml: the key network_gb_s is missing: a number above 0, up to 1e9");
     EXPECT_THAT(message("- a\n- b\n"), HasSubstr("m.yaml: a machine is a map of keys"));
@@ -85,7 +85,7 @@ TEST(Machine, RefusesValuesThatCannotBe) {
     EXPECT_THAT(message(with("per_node: 4", "per_node: 0")), HasSubstr("from 1 to 65536"));
     EXPECT_THAT(message(with("per_node: 4", "per_node: 1.5")), HasSubstr("from 1 to 65536"));
     EXPECT_THAT(message(with("2 GiB", "2 GB")), HasSubstr("allowed is a number of bytes"));
-    EXPECT_THAT(message(with("bf16", "f16")), HasSubstr("allowed is f32 or bf16"));
+    EXPECT_THAT(message(with("cuda", "gpu")), HasSubstr("allowed is cpu or cuda"));
     EXPECT_THAT(message(with("name: one", "name: \"\"")), HasSubstr("name is ''"));
     EXPECT_THAT(message(with("name: one", "name: \xff")), HasSubstr("m.yaml:1: name is "));
     EXPECT_THAT(message(whole + "shared: yes\n"), HasSubstr("allowed is true or false"));

@@ -140,5 +140,36 @@ TEST_F(EmulatedProgram, PlansWhatARankOfAGpuTakes) {
     EXPECT_LT(gpu["workspace_bytes"], cpu["workspace_bytes"]);
 }
 
+// 32 MiB of kernels' work space and 256 MiB of libraries a rank: one fits, and two do not.
+TEST_F(EmulatedProgram, RefusesWhatDoesNotFitTheGpuThatRanksShareBeforeItLoads) {
+    const ProgramOptions small{.environment = {{"CAKE_SIMT_MEMORY_MIB", "400"}},
+                               .timeout_s = kPatience_s};
+    const ProgramResult one = run_program(generate("one", {"--backend", "cuda"}), small);
+    EXPECT_EQ(one.exit_code, 0) << one.err;
+    const ProgramResult two =
+        run_program_on_ranks(2, generate("two", {"--backend", "cuda", "--share-gpu"}), small);
+    EXPECT_EQ(two.exit_code, 2);
+    EXPECT_THAT(two.err, testing::HasSubstr("the 2 ranks that share its GPU need"));
+    EXPECT_THAT(two.err, testing::HasSubstr("is free on its GPU (emulated on the host)"));
+    EXPECT_THAT(two.err, testing::HasSubstr("work of kernels 32.0 MiB"));
+}
+
+// Without what a product works in, which is far larger than this model. Libraries take nothing here.
+TEST_F(EmulatedProgram, ReportsWhatThePlanSaysAndTheDeviceTook) {
+    std::vector<std::string> args = generate("one", {"--backend", "cuda"});
+    ASSERT_EQ(run_program(args, {.timeout_s = kPatience_s}).exit_code, 0);
+    const ProgramResult p = run_program({"plan", "--model", golden_path("tiny-qwen2") + "/model",
+                                         "--prompt-length", "300", "--max-new-tokens", "8",
+                                         "--cache-size", "48", "--window", "16", "--json"});
+    ASSERT_EQ(p.exit_code, 0) << p.err;
+    const auto plan = nlohmann::json::parse(p.out);
+    EXPECT_EQ(plan["backend"], "cuda") << "what a run here takes";
+    const double work = plan["ranks"][0]["kernel_work_bytes"];
+    const double planned = plan["ranks"][0]["total_bytes"].get<double>() - work;
+    const nlohmann::json memory = report("one")["memory"];
+    EXPECT_NEAR((memory["device_peak_bytes"][0].get<double>() - work) / planned, 1, 0.05);
+    EXPECT_NEAR((memory["device_used_bytes"][0].get<double>() - work) / planned, 1, 0.05);
+}
+
 }  // namespace
 }  // namespace cake::test

@@ -103,7 +103,7 @@ def config_seeds():
     yield b"\1" + b"model:\n  path: /m\npolicy:\n  name: cake\n  cache_size: 512\n  window: 32\n"
     yield b"\3" + (b"name: m\ndevices_per_node: 8\nshared: true\nmemory_bytes: 1GiB\nread_gb_s: 1\ngemm_tflop_s: 1\n"
                    b"attention_tflop_s: 1\nlink_gb_s: 1\nlink_latency_us: 0\nnetwork_gb_s: 1\nnetwork_latency_us: 0\n"
-                   b"residual: f32\n")
+                   b"backend: cpu\n")
 
 
 def added(i, text, **flags):

@@ -29,7 +29,8 @@ TEST(DecodeGraph, StaysValidWhileLengthsChange) {
     const Tensor out = dev->tensor(DType::F32, q.shape()),
                  again = dev->tensor(DType::F32, q.shape());
     const gpu::CacheBatch kv = cache_batch(cache.batch());
-    const Tensor partials = dev->tensor(DType::F32, {gpu::decode_partial_floats(kQueries, kv)});
+    const Tensor partials = dev->tensor(
+        DType::F32, {gpu::decode_partial_floats(kBatch, kQueries, kHead, kv.most_slots())});
     const gpu::OwnedQueue queue = gpu::make_queue();
     gpu::begin_capture(queue.get());
     gpu::begin_step(queue.get(), kv);

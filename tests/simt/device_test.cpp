@@ -87,15 +87,16 @@ TEST(EmulatedDevice, MultipliesIntoF32FromBf16) {
     const float bias = 0.5f;
     float out = 0;
     Gemm gemm;
-    gemm.run(nullptr, {.x = x.data(),
-                       .weight = w.data(),
-                       .bias = &bias,
-                       .out = &out,
-                       .m = 1,
-                       .n = 1,
-                       .k = 2,
-                       .in = DType::BF16,
-                       .out_and_bias = DType::F32});
+    gemm.run(nullptr, nullptr,
+             {.x = x.data(),
+              .weight = w.data(),
+              .bias = &bias,
+              .out = &out,
+              .m = 1,
+              .n = 1,
+              .k = 2,
+              .in = DType::BF16,
+              .out_and_bias = DType::F32});
     EXPECT_FLOAT_EQ(out, 3.5f + 2 * to_float(to_bf16(0.001f)));
 }
 

@@ -3,6 +3,7 @@
 #include "kernels/cuda/device.h"
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cstdlib>
 #include <cstring>
@@ -44,8 +45,11 @@ struct CUgraphExec_st {
 namespace cake::gpu {
 namespace {
 
-std::size_t pages_in_bytes(int name) {
-    return std::size_t(sysconf(name)) * std::size_t(sysconf(_SC_PAGESIZE));
+// The host's, or what a test has set.
+std::size_t device_bytes() {
+    if (const char* mib = std::getenv("CAKE_SIMT_MEMORY_MIB"))
+        return std::size_t(std::atoll(mib)) << 20;
+    return std::size_t(sysconf(_SC_PHYS_PAGES)) * std::size_t(sysconf(_SC_PAGESIZE));
 }
 
 // What a queue does with device memory.
@@ -74,9 +78,14 @@ public:
         if (data)
             bytes_[static_cast<const std::byte*>(data)] = bytes;
     }
-    void remove(const void* data) {
+    // The bytes that were there.
+    std::size_t remove(const void* data) {
         const std::scoped_lock lock(mutex_);
-        bytes_.erase(static_cast<const std::byte*>(data));
+        const auto found = bytes_.find(static_cast<const std::byte*>(data));
+        const std::size_t bytes = found == bytes_.end() ? 0 : found->second;
+        if (bytes > 0)
+            bytes_.erase(found);
+        return bytes;
     }
     bool holds(const void* data) const {
         const auto* const p = static_cast<const std::byte*>(data);
@@ -95,6 +104,8 @@ KnownMemory& known_memory() {
     static KnownMemory& memory = *new KnownMemory;
     return memory;
 }
+
+std::atomic<std::size_t> device_bytes_taken = 0;
 
 float element(const void* data, DType dtype, std::int64_t i) {
     return dtype == DType::BF16 ? to_float(static_cast<const bf16*>(data)[i])
@@ -122,25 +133,30 @@ DeviceCount count_devices() noexcept { return {1, {}}; }
 
 DeviceProperties device_properties(int device) {
     CAKE_CHECK(device == 0, "device {} of 1", device);
-    return {"emulated on the host", "0000:00:00.0", 9, 0, 1, pages_in_bytes(_SC_PHYS_PAGES)};
+    return {"emulated on the host", "0000:00:00.0", 9, 0, 1, device_bytes()};
 }
 
 Versions versions() noexcept { return {}; }
 
 void use_device(int device) { CAKE_CHECK(device == 0, "device {} of 1", device); }
 
+// What this process has not taken of it: other processes' emulated GPUs are others.
 DeviceMemory device_memory() {
-    return {pages_in_bytes(_SC_AVPHYS_PAGES), pages_in_bytes(_SC_PHYS_PAGES)};
+    const std::size_t total = device_bytes(), taken = device_bytes_taken;
+    return {total - std::min(total, taken), total};
 }
 
 // ---- memory ---------------------------------------------------------------------------------------------------------
 void* allocate(std::size_t bytes) {
+    if (bytes > device_memory().free_bytes)
+        return nullptr;
     void* data = simt::allocate_device(bytes);
     known_memory().add(data, bytes);
+    device_bytes_taken += data ? bytes : 0;
     return data;
 }
 void free(void* data) noexcept {
-    known_memory().remove(data);
+    device_bytes_taken -= known_memory().remove(data);
     simt::free_device(data);
 }
 void* allocate_pinned(std::size_t bytes) {
@@ -247,7 +263,7 @@ struct Gemm::State {};
 Gemm::Gemm() = default;
 Gemm::~Gemm() = default;
 
-void Gemm::run(Queue queue, const GemmTask& t) {
+void Gemm::run(Queue queue, void*, const GemmTask& t) {
     put(queue, [t] {
         std::vector<float> weight(std::size_t(t.n * t.k)), row(std::size_t(t.k));
         for (std::int64_t i = 0; i < t.n * t.k; ++i)
