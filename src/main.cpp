@@ -82,7 +82,8 @@ int main(int argc, char** argv) {
         return run(world, argc, argv);
     } catch (...) {
         const Failure failure = current_failure();
-        fmt::print(stderr, "cake: error: {}\n", failure.message);
+        if (!failure.message.empty())  // else another process says it (World::World)
+            fmt::print(stderr, "cake: error: {}\n", failure.message);
         return int(failure.code);
     }
 }

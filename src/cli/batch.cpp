@@ -6,6 +6,7 @@
 #include <spdlog/spdlog.h>
 
 #include "base/hash.h"
+#include "cli/alike.h"
 #include "cli/batch_serve.h"
 #include "cli/options.h"
 #include "cli/prompt.h"
@@ -92,6 +93,7 @@ ExitCode run_batch(CommandContext& context) {
     const bool first = world.rank() == 0;
 
     context.phase = "jobs";
+    check_same_model(world, config.model.path);
     const GpuSurvey gpus = find_gpus(config, world);
     std::unique_ptr<Backend> dev;
     std::optional<Tokenizer> tokenizer;

@@ -4,6 +4,7 @@
 #include <fstream>
 
 #include "base/nearest.h"
+#include "cli/alike.h"
 
 namespace cake {
 namespace {
@@ -55,6 +56,7 @@ ExitCode run_command_line(World& world, std::vector<std::string> args, std::stri
         }
     };
 
+    check_same_program(world);
     if (args.empty()) {
         world.agree([] { throw usage_error("a command is missing; `cake help` lists all"); });
     }

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/log.h"
+#include "cli/alike.h"
 
 namespace cake {
 namespace {
@@ -86,6 +87,7 @@ RunConfig ModelOptions::resolve(CommandContext& context) const {
             apply_value(config, given.key, value, given.flag + " " + value);
         }
     });
+    check_same_config(context.world, config);
     return config;
 }
 
