@@ -119,6 +119,7 @@ ExitCode run_generate(CommandContext& context) {
             },
             prefill);
     }
+    spdlog::debug("{} tokens in, {} out", request.prompt.size(), generation.tokens.size());
     const std::string answer = first ? text->finish() : "";
     if (first) {
         std::puts("");

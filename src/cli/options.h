@@ -42,6 +42,7 @@ private:
     std::vector<Given> flags_;
     std::string report_;
     std::string log_level_ = "info";
+    std::string log_dir_;
     bool quiet_ = false;
 };
 
