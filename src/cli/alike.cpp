@@ -50,13 +50,14 @@ std::string difference(Communicator& comm, const std::string& host, const json& 
     return fmt::format("rank {} ({}) differs from rank 0", rank, second["host"].get<std::string>());
 }
 
-void check_same_program(World& world) {
+void check_same_program(World& world, const std::string& command) {
     const std::string what =
-        difference(world.comm(), world.host(), {{"version", CAKE_VERSION}, {"build", build_id()}});
+        difference(world.comm(), world.host(),
+                   {{"version", CAKE_VERSION}, {"build", build_id()}, {"command", command}});
     world.agree([&] {
         if (!what.empty())
             throw usage_error(
-                "the ranks run different programs: {}; start the same file of the same build on "
+                "the ranks run different programs: {}; start the same command of the same build on "
                 "all hosts",
                 what);
     });

@@ -16,7 +16,7 @@ namespace cake {
 std::string difference(Communicator& comm, const std::string& host, const nlohmann::json& facts);
 
 // Usage errors on all ranks alike, so that main() says them once; collective.
-void check_same_program(World& world);  // the build
+void check_same_program(World& world, const std::string& command);  // the build, and the command
 void check_same_config(World& world, const RunConfig& config);
 // The files' sizes and headers. A model that is missing everywhere is left to who reads it.
 void check_same_model(World& world, const std::string& path);

@@ -57,7 +57,7 @@ ExitCode run_command_line(World& world, std::vector<std::string> args, std::stri
         }
     };
 
-    check_same_program(world);
+    check_same_program(world, args.empty() ? "" : args[0]);
     if (args.empty()) {
         world.agree([] { throw usage_error("a command is missing; `cake help` lists all"); });
     }

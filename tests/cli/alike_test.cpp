@@ -121,6 +121,11 @@ TEST_F(RanksThatDiffer, InTheirBuildAreRefused) {
                     "the ranks run different programs: build is ");
 }
 
+TEST_F(RanksThatDiffer, InTheirCommandAreRefused) {
+    expect_one_line(run({}, {"version"}, {}, {"doctor"}),
+                    "the ranks run different programs: command is version on rank 0 (");
+}
+
 // A folder that hosts do not share: the same path, and other files behind it.
 TEST_F(RanksThatDiffer, InTheirModelAreRefused) {
     const TempFolder a, b;
