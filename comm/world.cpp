@@ -1,44 +1,34 @@
 #include "comm/world.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
 #include <optional>
+#include <thread>
 
 #include <mpi.h>
 #include <spdlog/spdlog.h>
 
 #include "base/log.h"
+#include "comm/launcher.h"
 #include "comm/mpi.h"
 #include "comm/mpi_check.h"
 
 namespace cake {
 namespace {
 
-// Set by mpirun of Open MPI, by PMIx (srun --mpi=pmix), and by PMI (mpirun of MPICH, srun --mpi=pmi2).
-bool started_by_a_launcher() {
-    for (const char* name : {"OMPI_COMM_WORLD_SIZE", "PMIX_RANK", "PMI_RANK", "PMI_SIZE"})
-        if (std::getenv(name))
-            return true;
-    return false;
-}
-
-// srun without a plug-in that this MPI speaks starts N processes, each of which takes itself for rank 0 of 1. They
-// would all do the whole work, and write over each other's files.
-bool is_a_lost_slurm_task(int size) {
-    const char* tasks = std::getenv("SLURM_STEP_NUM_TASKS");
-    const bool by_mpirun =
-        std::getenv("OMPI_COMM_WORLD_SIZE") != nullptr;  // its daemons are tasks of a step
-    return size == 1 && tasks && std::atoi(tasks) > 1 && !by_mpirun;
-}
-
-Error lost_slurm_task() {
-    return usage_error(
-        "srun started {} tasks, but they did not find each other over MPI: start them with `srun "
-        "--mpi=pmix`, or with "
-        "mpirun",
-        std::getenv("SLURM_STEP_NUM_TASKS"));
+// Each lost process is alone, so none but its launcher's number says whose word it is. The others wait, since
+// launchers may end all processes as soon as one has failed, the one that speaks too.
+void refuse_lost_ranks(const Launcher& launcher, int size) {
+    const std::string why = lost_ranks(launcher, size);
+    if (why.empty())
+        return;
+    if (launcher.task == 0)
+        throw usage_error("{}", why);
+    std::this_thread::sleep_for(std::chrono::seconds(1));
+    throw Error("", ExitCode::Usage);
 }
 
 // How one rank's start-up step went, as agree() sends it to the others.
@@ -74,14 +64,14 @@ std::optional<Failure> try_step(const std::function<void()>& step, const std::st
 // MPI keeps memory until the process ends, some of it from libraries that it has unloaded by then, so that no list of
 // names could excuse it. Under a launcher AddressSanitizer does not look for leaks; the same code run as one rank is
 // looked at.
-extern "C" int __lsan_is_turned_off() { return started_by_a_launcher(); }
+extern "C" int __lsan_is_turned_off() { return read_launcher().speaks_mpi; }
 #endif
 
 World::World(int& argc, char**& argv)
     : host_(host_name()), exceptions_(std::uncaught_exceptions()) {
-    if (!started_by_a_launcher()) {
-        if (is_a_lost_slurm_task(1))
-            throw lost_slurm_task();
+    const Launcher launcher = read_launcher();
+    if (!launcher.speaks_mpi) {
+        refuse_lost_ranks(launcher, 1);
         comm_ = make_self_communicator();
         local_comm_ = make_self_communicator();
         return;
@@ -96,10 +86,11 @@ World::World(int& argc, char**& argv)
     MPI_Comm all = MPI_COMM_NULL;
     MPI_CHECK(MPI_Comm_dup(MPI_COMM_WORLD, &all));
     comm_ = std::make_unique<MpiCommunicator>(all);
-    if (is_a_lost_slurm_task(comm_->size())) {
+    if (!lost_ranks(launcher, comm_->size()).empty()) {
+        const int size = comm_->size();
         comm_.reset();
         MPI_Finalize();
-        throw lost_slurm_task();
+        refuse_lost_ranks(launcher, size);
     }
 
     MPI_Comm here = MPI_COMM_NULL;  // the ranks that share this host's memory

@@ -11,7 +11,9 @@ namespace cake {
 
 class World {
 public:
-    // Started under mpirun or srun: MPI with all ranks. Started plainly: one rank, and MPI is not touched.
+    // Started under mpirun or srun: MPI with all ranks. Started plainly: one rank, and MPI is not touched. Usage error
+    // where the launcher started more processes than find each other (launcher.h); of those, all but the first throw it
+    // with an empty message, since one is enough.
     World(int& argc, char**& argv);
     // Finalises MPI. While an error that the other ranks do not share unwinds the stack, ends all ranks instead.
     ~World();

@@ -6,6 +6,8 @@
 #include <string_view>
 #include <unistd.h>
 
+#include <spdlog/spdlog.h>
+
 #include "base/error.h"
 #include "base/log.h"
 #include "cli/cli.h"
@@ -58,9 +60,12 @@ int run(World& world, int argc, char** argv) {
     std::string phase = "start";
     try {
         init_log(world.rank(), "info", false);
-        return int(run_command_line(world, {argv + 1, argv + argc}, phase));
+        const ExitCode code = run_command_line(world, {argv + 1, argv + argc}, phase);
+        spdlog::debug("ends with exit code {}", int(code));
+        return int(code);
     } catch (...) {
         const Failure failure = current_failure();
+        spdlog::debug("{}: ends with exit code {}: {}", phase, int(failure.code), failure.message);
         if (world.size() == 1 || world.failed_together()) {
             if (world.rank() == 0)
                 fmt::print(stderr, "cake: error: {}\n", failure.message);
@@ -82,7 +87,8 @@ int main(int argc, char** argv) {
         return run(world, argc, argv);
     } catch (...) {
         const Failure failure = current_failure();
-        fmt::print(stderr, "cake: error: {}\n", failure.message);
+        if (!failure.message.empty())  // else another process says it (World::World)
+            fmt::print(stderr, "cake: error: {}\n", failure.message);
         return int(failure.code);
     }
 }

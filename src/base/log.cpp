@@ -3,11 +3,13 @@
 #include <algorithm>
 #include <array>
 #include <cstdlib>
+#include <filesystem>
 #include <memory>
 #include <unistd.h>
 #include <utility>
 
 #include <spdlog/formatter.h>
+#include <spdlog/sinks/basic_file_sink.h>
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
 
@@ -61,20 +63,45 @@ private:
     std::string prefix_;
 };
 
+std::shared_ptr<spdlog::sinks::sink> terminal_sink(int rank) {
+    auto sink = std::make_shared<spdlog::sinks::stderr_sink_mt>();
+    const std::string prefix =
+        rank == 0 ? "cake: " : fmt::format("[rank {} {}] cake: ", rank, host_name());
+    sink->set_formatter(std::make_unique<LineFormatter>(prefix));
+    return sink;
+}
+
+std::shared_ptr<spdlog::sinks::sink> file_sink(int rank, const std::string& folder) {
+    try {
+        std::filesystem::create_directories(folder);
+        auto sink = std::make_shared<spdlog::sinks::basic_file_sink_mt>(
+            fmt::format("{}/rank-{}.log", folder, rank));
+        sink->set_pattern(
+            fmt::format("%Y-%m-%dT%H:%M:%S.%e%z rank {} {} %l: %v", rank, host_name()));
+        return sink;
+    } catch (const std::exception& error) {
+        throw usage_error("the log's folder {} cannot be written: {}", folder, error.what());
+    }
+}
+
 }  // namespace
 
-void init_log(int rank, const std::string& level, bool quiet) {
-    Level least = parse_level(level);
+void init_log(int rank, const std::string& level, bool quiet, const std::string& folder) {
+    const Level asked = parse_level(level);
+    Level least = asked;
     if (quiet)
         least = std::max(least, Level::warn);
     if (rank != 0)
         least = std::max(least, Level::err);
 
-    auto logger =
-        std::make_shared<spdlog::logger>("cake", std::make_shared<spdlog::sinks::stderr_sink_mt>());
-    const std::string prefix =
-        rank == 0 ? "cake: " : fmt::format("[rank {} {}] cake: ", rank, host_name());
-    logger->set_formatter(std::make_unique<LineFormatter>(prefix));
+    auto logger = std::make_shared<spdlog::logger>("cake", terminal_sink(rank));
+    logger->sinks()[0]->set_level(least);
+    if (!folder.empty()) {
+        logger->sinks().push_back(file_sink(rank, folder));
+        least = std::min(asked, Level::debug);
+        logger->sinks()[1]->set_level(least);
+        logger->flush_on(least);
+    }
     logger->set_level(least);
     spdlog::set_default_logger(std::move(logger));
 }

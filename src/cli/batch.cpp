@@ -1,11 +1,13 @@
 // `cake batch`: many prompts from a file of jobs, answers to a file of results, by one or several replicas of the
 // model.
 #include <algorithm>
+#include <chrono>
 #include <filesystem>
 
 #include <spdlog/spdlog.h>
 
 #include "base/hash.h"
+#include "cli/alike.h"
 #include "cli/batch_serve.h"
 #include "cli/options.h"
 #include "cli/prompt.h"
@@ -19,6 +21,7 @@ using nlohmann::json;
 struct BatchOptions {
     std::string input, output;
     bool append_anyway = false, layers = false;
+    std::optional<double> margin_s;
 
     void add_to(CLI::App& app) {
         app.add_option("--input", input, "jobs, a JSON object a line; - is standard input")
@@ -29,6 +32,11 @@ struct BatchOptions {
                        "standard output")
             ->type_name("FILE")
             ->required();
+        app.add_option("--time-limit-margin", margin_s,
+                       "takes no new job when less than this is left until Slurm ends the job; "
+                       "exit code 75 then")
+            ->type_name("SECONDS")
+            ->check(CLI::NonNegativeNumber);
         app.add_flag("--append-anyway", append_anyway, "also to results of another configuration");
         app.add_flag("--layers", layers, "what each layer kept, in each result");
     }
@@ -65,6 +73,19 @@ void plan_jobs(std::vector<BatchJob>& jobs, PlanInput& plan, Backend& dev, const
     refuse_long(jobs, *std::prev(too_long));
 }
 
+// The last moment to take a job; nothing: there is none.
+std::optional<WallClock::time_point> last_take(const std::optional<double>& margin_s) {
+    std::string unknown;
+    const auto end = margin_s ? slurm_job_end(&unknown) : std::nullopt;
+    if (!unknown.empty())
+        spdlog::warn("--time-limit-margin: the end of the job is not known, {}: all jobs are taken",
+                     unknown);
+    if (!end)
+        return {};
+    return *end - std::chrono::duration_cast<WallClock::duration>(
+                      std::chrono::duration<double>(*margin_s));
+}
+
 // What is left to say where no job can be done, and no model was loaded.
 json report_of_nothing(const RunConfig& config, const PlanInput& plan, const JobServer& server) {
     json report{{"schema", "cake.report/1"},
@@ -92,6 +113,7 @@ ExitCode run_batch(CommandContext& context) {
     const bool first = world.rank() == 0;
 
     context.phase = "jobs";
+    check_same_model(world, config.model.path);
     const GpuSurvey gpus = find_gpus(config, world);
     std::unique_ptr<Backend> dev;
     std::optional<Tokenizer> tokenizer;
@@ -99,6 +121,7 @@ ExitCode run_batch(CommandContext& context) {
     std::vector<BatchJob> jobs;
     PlanInput plan;
     BatchLimits limits;
+    std::optional<WallClock::time_point> last;  // rank 0's
     world.agree([&] {
         const int ranks = replica_ranks(config, world.size());
         const ModelConfig model = read_model(config);
@@ -113,7 +136,9 @@ ExitCode run_batch(CommandContext& context) {
             results.emplace(batch.output, config_digest(config, plan), batch.append_anyway);
             jobs = read_jobs(batch.input, config, model, *results, tokenizer);
             plan_jobs(jobs, plan, *dev, world);
-            limits = limits_of(jobs);
+            last = last_take(batch.margin_s);
+            if (!last || WallClock::now() < *last)  // else no model is loaded
+                limits = limits_of(jobs);
         } else if (world.rank() % ranks == 0) {
             tokenizer = tokenizer_or_none(config.model.path);
         }
@@ -139,6 +164,8 @@ ExitCode run_batch(CommandContext& context) {
     if (first)
         server.emplace(std::move(jobs), *results, config.policy.name, !options.report().empty(),
                        options.quiet());
+    if (last)
+        server->take_none_after(*last);
     bool all_served = true;
     if (engine)
         all_served = serve_jobs(world, *engine, {config, tokenizer, signals, batch.layers}, server);
@@ -153,7 +180,7 @@ ExitCode run_batch(CommandContext& context) {
         report = make_report(*engine, world.comm(), facts, first ? server->kept() : json::array());
     else if (first)
         report = report_of_nothing(config, plan, *server);
-    std::int32_t failed = 0;
+    std::int32_t code = std::int32_t(ExitCode::Done);
     if (first) {
         server->close();
         report["summary"] = server->summary().to_json(report, done_before, wall_s);
@@ -163,12 +190,18 @@ ExitCode run_batch(CommandContext& context) {
             fmt::print(stderr, "{}", summary_text(report["summary"]));
         if (!all_served)
             spdlog::warn("stopped by a signal: start again with the same files to go on");
-        failed = server->summary().failed() > 0 || results->n_failed() > 0;
+        if (server->not_begun() > 0)
+            spdlog::warn(
+                "less than {} s are left of the Slurm job, and {} jobs are not begun: start again "
+                "with the same files to go on",
+                *batch.margin_s, server->not_begun());
+        if (!all_served || server->not_begun() > 0)
+            code = std::int32_t(ExitCode::Stopped);
+        else if (server->summary().failed() > 0 || results->n_failed() > 0)
+            code = std::int32_t(ExitCode::SomeFailed);
     }
-    world.comm().broadcast_bytes(std::as_writable_bytes(std::span(&failed, 1)), 0);
-    if (!all_served)
-        return ExitCode::Stopped;
-    return failed ? ExitCode::SomeFailed : ExitCode::Done;
+    world.comm().broadcast_bytes(std::as_writable_bytes(std::span(&code, 1)), 0);
+    return ExitCode(code);
 }
 
 }  // namespace cake

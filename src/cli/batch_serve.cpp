@@ -2,6 +2,8 @@
 
 #include <unordered_map>
 
+#include <spdlog/spdlog.h>
+
 #include "cli/text_stream.h"
 #include "engine/request_report.h"
 #include "engine/scheduler.h"
@@ -43,6 +45,8 @@ private:
     }
 
     void done(const Request& request, const Generation& generation) {
+        spdlog::debug("job {}: {} tokens in, {} out", request.id, request.prompt.size(),
+                      generation.tokens.size());
         const bool leads = engine_.comm().rank() == 0;
         const std::string text = leads && run_.tokenizer ? texts_.at(request.id).finish() : "";
         json result = request_json(engine_, request, generation, text);

@@ -13,6 +13,7 @@
 #include "bench/ceilings.h"
 #include "bench/sweep.h"
 #include "bench/table.h"
+#include "cli/alike.h"
 #include "cli/bench_inputs.h"
 #include "cli/options.h"
 #include "io/jobs.h"
@@ -142,6 +143,7 @@ ExitCode run_bench(CommandContext& context) {
     const auto random = random_weights->count() > 0 ? std::optional(seed) : std::nullopt;
 
     context.phase = "study";
+    check_same_model(world, config.model.path);
     const GpuSurvey gpus = find_gpus(config, world);
     std::unique_ptr<Backend> dev;
     ModelConfig model;

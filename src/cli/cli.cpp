@@ -4,6 +4,7 @@
 #include <fstream>
 
 #include "base/nearest.h"
+#include "cli/alike.h"
 
 namespace cake {
 namespace {
@@ -15,6 +16,7 @@ constexpr Command command_table[] = {
     {"plan", "bytes per rank of a run, before anything is loaded", run_plan},
     {"inspect", "what is in a model file or folder: sizes, types, tokenizer", run_inspect},
     {"diff", "compares two reports: budgets, kept tokens, output tokens", run_diff},
+    {"doctor", "ranks, hosts, devices, links: is all as a job needs it", run_doctor},
     {"version", "this build, the libraries in use, the devices seen", run_version},
 };
 
@@ -55,6 +57,7 @@ ExitCode run_command_line(World& world, std::vector<std::string> args, std::stri
         }
     };
 
+    check_same_program(world, args.empty() ? "" : args[0]);
     if (args.empty()) {
         world.agree([] { throw usage_error("a command is missing; `cake help` lists all"); });
     }

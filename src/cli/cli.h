@@ -50,6 +50,7 @@ void write_json(const std::string& path, const nlohmann::json& json);
 ExitCode run_batch(CommandContext& context);
 ExitCode run_bench(CommandContext& context);
 ExitCode run_diff(CommandContext& context);
+ExitCode run_doctor(CommandContext& context);
 ExitCode run_generate(CommandContext& context);
 ExitCode run_inspect(CommandContext& context);
 ExitCode run_plan(CommandContext& context);

@@ -5,6 +5,7 @@
 #include <spdlog/spdlog.h>
 
 #include "base/progress.h"
+#include "cli/alike.h"
 #include "cli/options.h"
 #include "cli/prompt.h"
 #include "cli/session.h"
@@ -47,6 +48,7 @@ ExitCode run_generate(CommandContext& context) {
     const bool first = world.rank() == 0;
 
     context.phase = "prompt";
+    check_same_model(world, config.model.path);
     const GpuSurvey gpus = find_gpus(config, world);
     std::unique_ptr<Backend> dev;
     std::optional<Tokenizer> tokenizer;
@@ -118,6 +120,7 @@ ExitCode run_generate(CommandContext& context) {
             },
             prefill);
     }
+    spdlog::debug("{} tokens in, {} out", request.prompt.size(), generation.tokens.size());
     const std::string answer = first ? text->finish() : "";
     if (first) {
         std::puts("");

@@ -49,6 +49,10 @@ JobPort JobServer::port() {
 
 std::optional<BatchJob> JobServer::take() {
     const std::scoped_lock lock(mutex_);
+    if (last_take_ && WallClock::now() >= *last_take_) {
+        not_begun_ += std::int64_t(jobs_.size());
+        jobs_.clear();
+    }
     while (!jobs_.empty()) {
         BatchJob job = std::move(jobs_.front());
         jobs_.pop_front();

@@ -16,6 +16,7 @@
 #include "base/timer.h"
 #include "cli/batch_jobs.h"
 #include "cli/batch_summary.h"
+#include "cli/time_limit.h"
 #include "comm/mailbox.h"
 
 namespace cake {
@@ -44,6 +45,9 @@ public:
     void finish(nlohmann::json result, const std::vector<double>& inter_token_ms);
     // A signal came: take() gives nothing more.
     void stop();
+    // From then on take() gives nothing more. Jobs that were not begun for that reason: not_begun().
+    void take_none_after(WallClock::time_point time) { last_take_ = time; }
+    std::int64_t not_begun() const { return not_begun_; }
     // Tokens that have come, for the speed that progress shows.
     void count_tokens(std::int64_t n);
 
@@ -69,6 +73,8 @@ private:
     Timer timer_;
     double logged_s_ = 0;
     Progress bar_;
+    std::optional<WallClock::time_point> last_take_;
+    std::int64_t not_begun_ = 0;
     BatchSummary summary_;
     nlohmann::json kept_ = nlohmann::json::array();
     std::exception_ptr failure_;

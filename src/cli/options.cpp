@@ -1,8 +1,14 @@
 #include "cli/options.h"
 
 #include <algorithm>
+#include <unistd.h>
 
+#include <spdlog/spdlog.h>
+
+#include "base/build_id.h"
 #include "base/log.h"
+#include "cli/alike.h"
+#include "engine/report.h"
 
 namespace cake {
 namespace {
@@ -42,6 +48,16 @@ std::string help_of(const std::vector<ConfigKey>& keys, const std::string& path)
     return path + ": " + found->help;
 }
 
+// What whoever reads the log alone, later, wants to know first.
+void log_start(const World& world, const RunConfig& config) {
+    spdlog::debug("cake {}, build {}, rank {} of {}, process {}, local rank {} of {}", CAKE_VERSION,
+                  build_id(), world.rank(), world.size(), getpid(), world.local_rank(),
+                  world.local_size());
+    if (const auto slurm = slurm_json(); !slurm.is_null())
+        spdlog::debug("slurm: {}", slurm.dump());
+    spdlog::debug("configuration: {}", to_json(config).dump());
+}
+
 }  // namespace
 
 ModelOptions::ModelOptions(CLI::App& app, std::span<const Flag> more) {
@@ -67,6 +83,9 @@ ModelOptions::ModelOptions(CLI::App& app, std::span<const Flag> more) {
     app.add_option("--log-level", log_level_,
                    "trace, debug, info, warning, error or off; default info")
         ->type_name("LEVEL");
+    app.add_option("--log-dir", log_dir_,
+                   "a folder where each rank writes a log of its own, with all details")
+        ->type_name("DIR");
     app.add_flag("--quiet", quiet_, "no messages below a warning, no progress");
 }
 
@@ -74,7 +93,7 @@ RunConfig ModelOptions::resolve(CommandContext& context) const {
     RunConfig config;
     context.phase = "configuration";
     context.world.agree([&] {
-        init_log(context.world.rank(), log_level_, quiet_);
+        init_log(context.world.rank(), log_level_, quiet_, log_dir_);
         for (const std::string& file : files_)
             apply_config_file(config, file);
         for (const std::string& setting : settings_)
@@ -86,6 +105,8 @@ RunConfig ModelOptions::resolve(CommandContext& context) const {
             apply_value(config, given.key, value, given.flag + " " + value);
         }
     });
+    log_start(context.world, config);
+    check_same_config(context.world, config);
     return config;
 }
 

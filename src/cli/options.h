@@ -26,7 +26,7 @@ public:
     ModelOptions& operator=(const ModelOptions&) = delete;
 
     // After parsing: sets up the log, and lays files, then --set, then flags over the defaults, on
-    // every rank.
+    // every rank. Usage error where ranks come to different ones.
     RunConfig resolve(CommandContext& context) const;
 
     const std::string& report() const { return report_; }  // empty: none wanted
@@ -42,6 +42,7 @@ private:
     std::vector<Given> flags_;
     std::string report_;
     std::string log_level_ = "info";
+    std::string log_dir_;
     bool quiet_ = false;
 };
 

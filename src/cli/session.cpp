@@ -255,6 +255,8 @@ std::unique_ptr<Engine> load_engine(CommandContext& context, Backend& dev, Commu
         engine = std::make_unique<Engine>(dev, group, *checkpoint, plan,
                                           [&](int layers) { bar.update(layers); });
     });
+    spdlog::debug("loaded in {:.2f} s: {} of weights on {}", engine->load_seconds(),
+                  human_bytes(double(engine->model().weight_bytes())), dev.info().name);
     // What each half of a block sums over ranks.
     for (Tensor* sums : {&engine->workspace().delta, &engine->workspace().other_delta}) {
         Buffer memory = nccl_symmetric_memory(group, sums->bytes());

@@ -1,6 +1,7 @@
 #include "engine/report.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <sys/resource.h>
 
 #include "engine/request_report.h"
@@ -108,7 +109,8 @@ json make_report(Engine& engine, Communicator& all, const ReportContext& context
                          {"hosts", column(ranks, "host")},
                          {"backend", engine.dev().name()},
                          {"device", engine.dev().info().name},
-                         {"threads", context.threads}};
+                         {"threads", context.threads},
+                         {"slurm", slurm_json()}};
     report["requests"] = std::move(requests);
     const bool on_gpus = engine.dev().info().own_memory;
     report["memory"] = {{"weights_bytes", column(ranks, "weights")},
@@ -125,6 +127,17 @@ json make_report(Engine& engine, Communicator& all, const ReportContext& context
     report["traffic"] = traffic_json(engine);
     report["roofline"] = roofline_json(engine);
     return report;
+}
+
+json slurm_json() {
+    const char* job = std::getenv("SLURM_JOB_ID");
+    if (!job)
+        return {};
+    const char* restarts = std::getenv("SLURM_RESTART_COUNT");  // unset in a job's first start
+    const char* task = std::getenv("SLURM_ARRAY_TASK_ID");
+    return {{"job_id", job},
+            {"restart_count", restarts ? std::atoi(restarts) : 0},
+            {"array_task_id", task ? json(task) : json()}};
 }
 
 std::string budget_table(const json& report) {

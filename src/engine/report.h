@@ -26,6 +26,10 @@ nlohmann::json make_report(Engine& engine, Communicator& all, const ReportContex
 // Seconds by phase, "linear_s", ..., "total_s".
 nlohmann::json to_json(const PhaseTimes& times);
 
+// The Slurm job that this process belongs to: "job_id", "restart_count", "array_task_id", as docs/interface.md has them;
+// null where there is none.
+nlohmann::json slurm_json();
+
 // For people: a row per layer of the first request with its budget as a bar, bytes kept against the full cache, tokens
 // per second.
 std::string budget_table(const nlohmann::json& report);

@@ -1,19 +1,22 @@
 #include "base/log.h"
 
 #include <cstdlib>
+#include <fstream>
+#include <regex>
 
 #include <gtest/gtest.h>
 #include <spdlog/spdlog.h>
 
-#include "base/error.h"
+#include "support/expect_error.h"
+#include "support/temp_folder.h"
 
 namespace cake {
 namespace {
 
-// What each level says after init_log(rank, level, quiet).
-std::string said(int rank, const std::string& level, bool quiet) {
+// What each level says after init_log(rank, level, quiet, folder).
+std::string said(int rank, const std::string& level, bool quiet, const std::string& folder = "") {
     testing::internal::CaptureStderr();
-    init_log(rank, level, quiet);
+    init_log(rank, level, quiet, folder);
     spdlog::debug("a detail");
     spdlog::info("reads {} layers", 30);
     spdlog::warn("a doubt");
@@ -42,6 +45,29 @@ TEST(Log, KeepsInformationToItselfWhenQuiet) {
 
 TEST(Log, LetsOtherRanksSpeakOfErrorsOnly) {
     EXPECT_EQ(said(3, "debug", false), "[rank 3 " + host_name() + "] cake: error: an end\n");
+}
+
+// A rank's file has what the rank keeps from the terminal, after what an earlier start has left there.
+TEST(Log, WritesEachRanksDetailsToAFileOfItsOwn) {
+    const TempFolder folder;
+    const std::string logs = folder.file("a/b");
+    const std::string line = "[0-9-]{10}T[0-9:.]{12}[+-][0-9:]{5,6} rank 3 " + host_name() + " ";
+    const std::string start = line + "debug: a detail\n" + line + "info: reads 30 layers\n" + line +
+                              "warning: a doubt\n" + line + "error: an end\n";
+    for (const std::string& all : {start, start + start}) {
+        EXPECT_EQ(said(3, "error", true, logs),
+                  "[rank 3 " + host_name() + "] cake: error: an end\n");
+        std::ifstream in(logs + "/rank-3.log");
+        const std::string text{std::istreambuf_iterator<char>(in), {}};
+        EXPECT_TRUE(std::regex_match(text, std::regex(all))) << text;
+    }
+}
+
+TEST(Log, RefusesAFolderThatCannotBeWritten) {
+    const TempFolder folder;
+    const std::string file = folder.write("file", "");
+    EXPECT_THAT(usage_message([&] { init_log(0, "info", false, file); }),
+                testing::HasSubstr("the log's folder " + file + " cannot be written: "));
 }
 
 TEST(Log, RefusesAnUnknownLevel) {

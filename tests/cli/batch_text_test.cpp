@@ -3,6 +3,7 @@
 #include <filesystem>
 #include <fstream>
 #include <map>
+#include <unistd.h>
 
 #include <gtest/gtest.h>
 
@@ -16,7 +17,9 @@ using nlohmann::json;
 
 class BatchText : public testing::Test {
 protected:
-    std::filesystem::path folder = std::filesystem::path(testing::TempDir()) / "cake_batch_text";
+    // Tests of this fixture run beside each other.
+    std::filesystem::path folder =
+        std::filesystem::path(testing::TempDir()) / ("cake_batch_text_" + std::to_string(getpid()));
     std::string model;
 
     void SetUp() override {

@@ -108,7 +108,7 @@ TEST_F(Generate, ReportsEveryKeyOfItsContract) {
                          "time", "traffic", "roofline"});
     expect_keys(report["model"], {"path", "architecture", "layers", "heads", "kv_heads", "head_dim",
                                   "vocab", "dtype", "parameters"});
-    expect_keys(report["machine"], {"ranks", "hosts", "backend", "device", "threads"});
+    expect_keys(report["machine"], {"ranks", "hosts", "backend", "device", "threads", "slurm"});
     expect_keys(report["requests"][0], {"id", "prompt_tokens", "output_tokens", "tokens", "text",
                                         "finish_reason", "evicted", "layers", "timings"});
     expect_keys(report["requests"][0]["layers"][0], {"layer", "entropy", "variance", "preference",

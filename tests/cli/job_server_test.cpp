@@ -39,6 +39,19 @@ protected:
     void TearDown() override { std::filesystem::remove(path); }
 };
 
+TEST_F(JobServerTest, TakesNoJobWhenTimeIsUpAndCountsThoseLeft) {
+    ResultWriter results(path, "digest");
+    JobServer server(jobs(5), results, "cake", false, true);
+    server.take_none_after(WallClock::now() + std::chrono::hours(1));
+    EXPECT_TRUE(server.take());
+    EXPECT_TRUE(server.take());
+    EXPECT_EQ(server.not_begun(), 0);
+    server.take_none_after(WallClock::now());
+    EXPECT_FALSE(server.take());
+    EXPECT_FALSE(server.take());
+    EXPECT_EQ(server.not_begun(), 3);
+}
+
 TEST_F(JobServerTest, GivesEachJobOnceToWhomeverAsks) {
     ResultWriter results(path, "digest");
     JobServer server(jobs(200), results, "cake", true, true);

@@ -111,5 +111,38 @@ TEST_F(StartUp, RefusesToBeOneOfManySlurmTasksThatDoNotKnowEachOther) {
     EXPECT_EQ(shell("SLURM_STEP_NUM_TASKS=1 " + kProgram + " 'nobody fails'").exit_code, 0);
 }
 
+TEST_F(StartUp, RefusesToBeOneOfManyRanksOfAnotherMpi) {
+    const Ended ended = shell("PMI_SIZE=4 PMI_RANK=0 " + kProgram + " 'nobody fails'");
+    EXPECT_EQ(ended.exit_code, 2);
+    EXPECT_THAT(ended.output, HasSubstr("mpirun started 4 ranks, but MPI sees 1"));
+}
+
+// One message is enough, and it is that of the first.
+TEST_F(StartUp, LetsTheFirstOfLostTasksSpeak) {
+    const std::string task = "SLURM_STEP_NUM_TASKS=2 SLURM_PROCID=";
+    EXPECT_THAT(shell(task + "0 " + kProgram + " 'nobody fails'").output, HasSubstr("srun"));
+    const Ended second = shell(task + "1 " + kProgram + " 'nobody fails'");
+    EXPECT_EQ(second.exit_code, 2);
+    EXPECT_THAT(second.output, Not(HasSubstr("srun")));
+}
+
+// In a batch script one process is right, whatever the job may start later.
+TEST_F(StartUp, TakesABatchScriptsProcessForOneRank) {
+    EXPECT_EQ(shell("SLURM_JOB_ID=7 SLURM_NTASKS=8 SLURM_PROCID=0 " + kProgram + " 'nobody fails'")
+                  .exit_code,
+              0);
+}
+
+// Its daemons are tasks of a step of their own.
+TEST_F(StartUp, TakesMpirunWithinSlurmAtItsWord) {
+    const char* mpiexec = std::getenv("CAKE_MPIEXEC");
+    const Ended ended =
+        shell("OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 timeout 60 " +
+              std::string(mpiexec ? mpiexec : "mpirun") +
+              " --oversubscribe -n 1 -x SLURM_STEP_NUM_TASKS=4 -x SLURM_PROCID=0 " + kProgram +
+              " 'nobody fails'");
+    EXPECT_EQ(ended.exit_code, 0) << ended.output;
+}
+
 }  // namespace
 }  // namespace cake
