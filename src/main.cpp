@@ -2,10 +2,10 @@
 // code.
 #include <cstdio>
 #include <cstdlib>
-#include <new>
 #include <string_view>
 #include <unistd.h>
 
+#include "base/crash_handler.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "cli/cli.h"
@@ -34,31 +34,11 @@ void make_openmp_wait_briefly(char** argv) {
     execv(program, argv);  // returns only where it failed: then the program runs as it is
 }
 
-struct Failure {
-    ExitCode code;
-    std::string message;
-};
-
-// What is in flight, as people should read it. Called in a catch block.
-Failure current_failure() {
-    try {
-        throw;
-    } catch (const Error& error) {
-        return {error.code(), error.what()};
-    } catch (const std::bad_alloc&) {
-        return {ExitCode::Failed, "no memory"};
-    } catch (const std::exception& error) {
-        return {ExitCode::Failed, error.what()};
-    } catch (...) {
-        return {ExitCode::Failed, "an exception of an unknown kind"};
-    }
-}
-
 int run(World& world, int argc, char** argv) {
-    std::string phase = "start";
+    const CrashHandler handler(world.status());
     try {
         init_log(world.rank(), "info", false);
-        return int(run_command_line(world, {argv + 1, argv + argc}, phase));
+        return int(run_command_line(world, {argv + 1, argv + argc}));
     } catch (...) {
         const Failure failure = current_failure();
         if (world.size() == 1 || world.failed_together()) {
@@ -67,8 +47,7 @@ int run(World& world, int argc, char** argv) {
             return int(failure.code);
         }
         // The others wait for this rank in some collective, and would for ever.
-        fmt::print(stderr, "cake: error: rank {} on {}, {}: {}\n", world.rank(), world.host(),
-                   phase, failure.message);
+        world.status().last_word(int(failure.code), failure.message);
         world.abort(int(failure.code));
     }
 }

@@ -195,8 +195,10 @@ Tensor DecodeBatch::step(std::span<const TokenId> tokens) {
     rank_.dev.begin_step(rank_.stream, kv_);
 
     View x = embed(rank_, model_, tokens, ws_.decode_x, ws_);  // [batch, d_model]
-    for (int l = 0; l < model_.config.n_layers; ++l)
+    for (int l = 0; l < model_.config.n_layers; ++l) {
+        rank_.at(RunPart::Decode, l);
         decode_layer(rank_, model_, l, x, kv_, probs_, ws_);
+    }
     Tensor logits = lm_head(rank_, model_, x, ws_);  // [batch, vocab]
 
     // Attention has used the uncut cache, the new token included. Now one entry leaves for each that came, in all
