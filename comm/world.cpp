@@ -11,10 +11,12 @@
 #include <mpi.h>
 #include <spdlog/spdlog.h>
 
+#include "base/exit_timer.h"
 #include "base/log.h"
 #include "comm/launcher.h"
 #include "comm/mpi.h"
 #include "comm/mpi_check.h"
+#include "comm/watched.h"
 
 namespace cake {
 namespace {
@@ -32,29 +34,29 @@ void refuse_lost_ranks(const Launcher& launcher, int size) {
 }
 
 // How one rank's start-up step went, as agree() sends it to the others.
-struct Failure {
+struct FailedStep {
     ExitCode code = ExitCode::Failed;
-    std::string host;
+    std::string place;  // "node7", "node7, load"
     std::string message;
 
-    // One character for the code, the host up to a zero byte, then the message. The empty string: no failure.
-    std::string encode() const { return char(code) + host + '\0' + message; }
-    static Failure decode(const std::string& text) {
+    // One character for the code, the place up to a zero byte, then the message. The empty string: no failure.
+    std::string encode() const { return char(code) + place + '\0' + message; }
+    static FailedStep decode(const std::string& text) {
         const std::size_t zero = text.find('\0', 1);
         return {ExitCode(text.at(0)), text.substr(1, zero - 1), text.substr(zero + 1)};
     }
 };
 
-std::optional<Failure> try_step(const std::function<void()>& step, const std::string& host) {
+std::optional<FailedStep> try_step(const std::function<void()>& step, const RankStatus& status) {
     try {
         step();
         return std::nullopt;
-    } catch (const Error& error) {
-        return Failure{error.code(), host, error.what()};
-    } catch (const std::exception& error) {
-        return Failure{ExitCode::Failed, host, error.what()};
     } catch (...) {
-        return Failure{ExitCode::Failed, host, "an exception of an unknown kind"};
+        const Failure failure = current_failure();
+        const Whereabouts at = status.read();
+        const bool started = at.part >= RunPart::Load;  // before it nobody is surprised
+        return FailedStep{failure.code, started ? status.host() + ", " + place(at) : status.host(),
+                          failure.message};
     }
 }
 
@@ -72,6 +74,7 @@ World::World(int& argc, char**& argv)
     const Launcher launcher = read_launcher();
     if (!launcher.speaks_mpi) {
         refuse_lost_ranks(launcher, 1);
+        status_ = std::make_unique<RankStatus>(0, host_);
         comm_ = make_self_communicator();
         local_comm_ = make_self_communicator();
         return;
@@ -96,6 +99,21 @@ World::World(int& argc, char**& argv)
     MPI_Comm here = MPI_COMM_NULL;  // the ranks that share this host's memory
     MPI_CHECK(MPI_Comm_split_type(all, MPI_COMM_TYPE_SHARED, comm_->rank(), MPI_INFO_NULL, &here));
     local_comm_ = std::make_unique<MpiCommunicator>(here);
+    status_ = std::make_unique<RankStatus>(comm_->rank(), host_);
+    if (comm_->size() > 1)
+        watch();
+}
+
+// From here on a rank that dies or hangs ends all.
+void World::watch() {
+    const auto all = comm_->split(0),
+               local = local_comm_->split(0);  // of what is set up nothing counts
+    watchdog_ =
+        std::make_unique<Watchdog>(*status_, std::make_unique<Peers>(*status_, *all, *local),
+                                   [this](int exit_code) { abort(exit_code); });
+    std::vector<int> ranks = world_ranks(*all, rank()), here = world_ranks(*local, rank());
+    comm_ = make_watched_communicator(std::move(comm_), *watchdog_, std::move(ranks));
+    local_comm_ = make_watched_communicator(std::move(local_comm_), *watchdog_, std::move(here));
 }
 
 World::~World() {
@@ -106,8 +124,10 @@ World::~World() {
         spdlog::error("an error on this rank ends all ranks");
         abort(int(ExitCode::Failed));
     }
+    status_->end();
     local_comm_.reset();
     comm_.reset();
+    watchdog_.reset();
     if (MPI_Finalize() != MPI_SUCCESS)
         spdlog::error("MPI_Finalize failed");
 }
@@ -121,7 +141,7 @@ void World::agree(const std::function<void()>& step) {
         return;
     }
 
-    const std::optional<Failure> mine = try_step(step, host_);
+    const std::optional<FailedStep> mine = try_step(step, *status_);
     const std::vector<std::string> all = comm_->gather_strings(mine ? mine->encode() : "");
 
     const auto failed = [](const std::string& text) { return !text.empty(); };
@@ -129,18 +149,20 @@ void World::agree(const std::function<void()>& step) {
     if (first == all.end())
         return;
 
-    const Failure lowest = Failure::decode(*first);
+    const FailedStep lowest = FailedStep::decode(*first);
     const bool all_alike = std::all_of(all.begin(), all.end(), [&](const std::string& text) {
-        return failed(text) && Failure::decode(text).message == lowest.message;
+        return failed(text) && FailedStep::decode(text).message == lowest.message;
     });
     failed_together_ = true;
     if (all_alike)
         throw Error(lowest.message, lowest.code);
-    throw Error(fmt::format("rank {} on {}: {}", first - all.begin(), lowest.host, lowest.message),
+    throw Error(fmt::format("rank {} on {}: {}", first - all.begin(), lowest.place, lowest.message),
                 lowest.code);
 }
 
 void World::abort(int exit_code) {
+    status_->claim_last_word(exit_code);
+    exit_after(2, exit_code);
     spdlog::default_logger_raw()->flush();
     std::fflush(nullptr);
     if (mpi_)

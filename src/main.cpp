@@ -2,12 +2,12 @@
 // code.
 #include <cstdio>
 #include <cstdlib>
-#include <new>
 #include <string_view>
 #include <unistd.h>
 
 #include <spdlog/spdlog.h>
 
+#include "base/crash_handler.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "cli/cli.h"
@@ -36,44 +36,23 @@ void make_openmp_wait_briefly(char** argv) {
     execv(program, argv);  // returns only where it failed: then the program runs as it is
 }
 
-struct Failure {
-    ExitCode code;
-    std::string message;
-};
-
-// What is in flight, as people should read it. Called in a catch block.
-Failure current_failure() {
-    try {
-        throw;
-    } catch (const Error& error) {
-        return {error.code(), error.what()};
-    } catch (const std::bad_alloc&) {
-        return {ExitCode::Failed, "no memory"};
-    } catch (const std::exception& error) {
-        return {ExitCode::Failed, error.what()};
-    } catch (...) {
-        return {ExitCode::Failed, "an exception of an unknown kind"};
-    }
-}
-
 int run(World& world, int argc, char** argv) {
-    std::string phase = "start";
+    const CrashHandler handler(world.status());
     try {
         init_log(world.rank(), "info", false);
-        const ExitCode code = run_command_line(world, {argv + 1, argv + argc}, phase);
+        const ExitCode code = run_command_line(world, {argv + 1, argv + argc});
         spdlog::debug("ends with exit code {}", int(code));
         return int(code);
     } catch (...) {
         const Failure failure = current_failure();
-        spdlog::debug("{}: ends with exit code {}: {}", phase, int(failure.code), failure.message);
+        spdlog::debug("ends with exit code {}: {}", int(failure.code), failure.message);
         if (world.size() == 1 || world.failed_together()) {
             if (world.rank() == 0)
                 fmt::print(stderr, "cake: error: {}\n", failure.message);
             return int(failure.code);
         }
         // The others wait for this rank in some collective, and would for ever.
-        fmt::print(stderr, "cake: error: rank {} on {}, {}: {}\n", world.rank(), world.host(),
-                   phase, failure.message);
+        world.status().last_word(int(failure.code), failure.message);
         world.abort(int(failure.code));
     }
 }

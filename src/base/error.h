@@ -36,6 +36,13 @@ template <typename... Args>
     return Error(fmt::format(format, std::forward<Args>(args)...), ExitCode::Usage);
 }
 
+// What is in flight, as people should read it. For catch blocks.
+struct Failure {
+    ExitCode code;
+    std::string message;
+};
+Failure current_failure();
+
 namespace detail {
 [[noreturn]] void check_failed(const char* file, int line, const char* condition,
                                const std::string& message);

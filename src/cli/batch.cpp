@@ -112,7 +112,7 @@ ExitCode run_batch(CommandContext& context) {
     World& world = context.world;
     const bool first = world.rank() == 0;
 
-    context.phase = "jobs";
+    world.status().at(RunPart::Input);
     check_same_model(world, config.model.path);
     const GpuSurvey gpus = find_gpus(config, world);
     std::unique_ptr<Backend> dev;
@@ -159,7 +159,6 @@ ExitCode run_batch(CommandContext& context) {
         engine = load_engine(context, *dev, *group, config, plan, options.quiet());
     }
 
-    context.phase = "batch";
     std::optional<JobServer> server;
     if (first)
         server.emplace(std::move(jobs), *results, config.policy.name, !options.report().empty(),
@@ -172,7 +171,7 @@ ExitCode run_batch(CommandContext& context) {
     else if (first)
         server->take();  // writes what is wrong with each
 
-    context.phase = "report";
+    world.status().at(RunPart::Write);
     const double wall_s = first ? server->seconds() : 0;
     const ReportContext facts{config, "batch", world.host(), dev->info().threads};
     json report;

@@ -1,5 +1,6 @@
 #include "cli/batch_serve.h"
 
+#include <numeric>
 #include <unordered_map>
 
 #include <spdlog/spdlog.h>
@@ -16,8 +17,8 @@ using nlohmann::json;
 // What the ranks of a replica do with requests; `port` is the leader's.
 class Replica {
 public:
-    Replica(Engine& engine, const BatchRun& run, JobPort port)
-        : engine_(engine), run_(run), port_(std::move(port)) {
+    Replica(Engine& engine, const BatchRun& run, JobPort port, RankStatus& status)
+        : engine_(engine), run_(run), port_(std::move(port)), status_(status) {
         if (run.tokenizer && !run.config.generation.ignore_eos)
             end_of_sequence_ = run.tokenizer->end_of_sequence();
     }
@@ -45,6 +46,7 @@ private:
     }
 
     void done(const Request& request, const Generation& generation) {
+        status_.at(RunPart::Write);
         spdlog::debug("job {}: {} tokens in, {} out", request.id, request.prompt.size(),
                       generation.tokens.size());
         const bool leads = engine_.comm().rank() == 0;
@@ -68,6 +70,7 @@ private:
     Engine& engine_;
     const BatchRun& run_;
     JobPort port_;
+    RankStatus& status_;
     std::vector<TokenId> end_of_sequence_;
     std::unordered_map<std::string, TextStream> texts_;  // by id, of jobs that run
 };
@@ -88,18 +91,23 @@ bool serve_jobs(World& world, Engine& engine, const BatchRun& run,
             service.emplace(*server, *mailbox, replicas - 1);
         port = server->port();
     } else if (engine.comm().rank() == 0) {
-        port = remote.emplace(*mailbox, sampling_of(run.config)).port();
+        port = remote.emplace(*mailbox, sampling_of(run.config), *world.watchdog()).port();
     }
 
-    Replica replica(engine, run, std::move(port));
+    Replica replica(engine, run, std::move(port), world.status());
     bool all_served = serve(engine, replica.feed(),
                             {.interleave_ms = run.config.engine.interleave,
                              .layers = run.layers,
                              .prefill = {.check = run.config.check}});
     if (remote)
         remote->goodbye();
-    if (service)
+    if (service) {
+        std::vector<int> ranks(std::size_t(world.size()));
+        std::iota(ranks.begin(), ranks.end(), 0);
+        Watchdog& watchdog = *world.watchdog();
+        const Waiting waiting(watchdog, watchdog.group(std::move(ranks)), Call::Replicas);
         service->wait();
+    }
     for (const std::string& theirs : world.comm().gather_strings(all_served ? "" : "stopped"))
         all_served = all_served && theirs.empty();
     return all_served;

@@ -142,7 +142,7 @@ ExitCode run_bench(CommandContext& context) {
     const bool first = world.rank() == 0;
     const auto random = random_weights->count() > 0 ? std::optional(seed) : std::nullopt;
 
-    context.phase = "study";
+    world.status().at(RunPart::Input);
     check_same_model(world, config.model.path);
     const GpuSurvey gpus = find_gpus(config, world);
     std::unique_ptr<Backend> dev;
@@ -176,7 +176,6 @@ ExitCode run_bench(CommandContext& context) {
     if (!trace.empty() || !study.prompts.empty()) {
         const auto engine =
             load_engine(context, *dev, *group, config, study.plan, options.quiet(), random);
-        context.phase = "bench";
         const json about = facts(world, *dev, config, study.plan, random.has_value());
         if (!trace.empty()) {
             json row = play_trace(*engine, config, trace);

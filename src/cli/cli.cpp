@@ -45,18 +45,8 @@ const Command& find_command(const std::string& name) {
 
 std::span<const Command> commands() { return command_table; }
 
-ExitCode run_command_line(World& world, std::vector<std::string> args, std::string& phase) {
+ExitCode run_command_line(World& world, std::vector<std::string> args) {
     CommandContext context{world, {}};
-    const auto run = [&](const Command& command) {
-        try {
-            const ExitCode code = command.run(context);
-            return code;
-        } catch (...) {
-            phase = context.phase;
-            throw;
-        }
-    };
-
     check_same_program(world, args.empty() ? "" : args[0]);
     if (args.empty()) {
         world.agree([] { throw usage_error("a command is missing; `cake help` lists all"); });
@@ -74,7 +64,7 @@ ExitCode run_command_line(World& world, std::vector<std::string> args, std::stri
     const Command* command = nullptr;
     world.agree([&] { command = &find_command(args[0]); });
     context.args.assign(args.begin() + 1, args.end());
-    return run(*command);
+    return command->run(context);
 }
 
 std::optional<ExitCode> parse_arguments(CommandContext& context, CLI::App& app) {

@@ -18,7 +18,6 @@ namespace cake {
 struct CommandContext {
     World& world;
     std::vector<std::string> args;  // what follows the command's name
-    std::string phase = "start";    // what this rank is at: named when it fails where others do not
 };
 
 struct Command {
@@ -31,7 +30,7 @@ std::span<const Command> commands();
 
 // Runs the command that the program's arguments (without its own name) ask for; `help`, `COMMAND
 // --help`. Usage errors: no such command (names the nearest).
-ExitCode run_command_line(World& world, std::vector<std::string> args, std::string& phase);
+ExitCode run_command_line(World& world, std::vector<std::string> args);
 
 // Parses context.args on every rank. An exit code: the command is over (help was printed). Usage
 // errors name what was not understood; they are shared by all ranks.

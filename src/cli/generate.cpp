@@ -47,7 +47,7 @@ ExitCode run_generate(CommandContext& context) {
     World& world = context.world;
     const bool first = world.rank() == 0;
 
-    context.phase = "prompt";
+    world.status().at(RunPart::Input);
     check_same_model(world, config.model.path);
     const GpuSurvey gpus = find_gpus(config, world);
     std::unique_ptr<Backend> dev;
@@ -95,7 +95,6 @@ ExitCode run_generate(CommandContext& context) {
     const auto group = make_group(config, world, *dev, 0);
     const auto engine = load_engine(context, *dev, *group, config, plan, options.quiet());
 
-    context.phase = "generate";
     request.sampling = sampling_of(config);
     std::optional<TextStream> text;
     if (first) {
@@ -127,7 +126,7 @@ ExitCode run_generate(CommandContext& context) {
         flush_output();
     }
 
-    context.phase = "report";
+    world.status().at(RunPart::Write);
     const ReportContext facts{config, "generate", world.host(), dev->info().threads};
     const nlohmann::json report =
         make_report(*engine, world.comm(), facts,

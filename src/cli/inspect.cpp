@@ -105,7 +105,7 @@ ExitCode run_inspect(CommandContext& context) {
         return *over;
 
     std::string text;
-    context.phase = "inspect";
+    context.world.status().at(RunPart::Input);
     context.world.agree([&] {
         const json facts = model_facts(path);
         text = as_json ? facts.dump(2, ' ', false, json::error_handler_t::replace) + "\n"

@@ -182,24 +182,30 @@ JobPort RemoteJobs::port() {
 }
 
 std::optional<BatchJob> RemoteJobs::take() {
-    mailbox_.send(0, std::string(1, Take));
+    send(std::string(1, Take));
+    const Waiting waiting(watchdog_, rank_0_, Call::Message);
     const std::string job = mailbox_.wait().bytes;
     if (job.empty())
         return {};
     return decode_job(job, common_);
 }
 
+void RemoteJobs::send(const std::string& bytes) {
+    const Waiting waiting(watchdog_, rank_0_, Call::Message);
+    mailbox_.send(0, bytes);
+}
+
 void RemoteJobs::finish(const json& result, const std::vector<double>& inter_token_ms) {
     std::string bytes(1, Finish);
     json::to_cbor({{"result", result}, {"inter_token_ms", inter_token_ms}}, bytes);
-    mailbox_.send(0, bytes);
+    send(bytes);
 }
 
 void RemoteJobs::stop() {
     if (!std::exchange(stopped_, true))
-        mailbox_.send(0, std::string(1, Stop));
+        send(std::string(1, Stop));
 }
 
-void RemoteJobs::goodbye() { mailbox_.send(0, std::string(1, Goodbye)); }
+void RemoteJobs::goodbye() { send(std::string(1, Goodbye)); }
 
 }  // namespace cake

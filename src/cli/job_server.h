@@ -18,6 +18,7 @@
 #include "cli/batch_summary.h"
 #include "cli/time_limit.h"
 #include "comm/mailbox.h"
+#include "comm/watchdog.h"
 
 namespace cake {
 
@@ -103,8 +104,9 @@ private:
 // The same on another rank.
 class RemoteJobs {
 public:
-    // `common`: of all jobs (decode_job).
-    RemoteJobs(Mailbox& mailbox, const Sampling& common) : mailbox_(mailbox), common_(common) {}
+    // `common`: of all jobs (decode_job). `watchdog` is told when it waits for rank 0.
+    RemoteJobs(Mailbox& mailbox, const Sampling& common, Watchdog& watchdog)
+        : mailbox_(mailbox), common_(common), watchdog_(watchdog), rank_0_(watchdog.group({0})) {}
 
     JobPort port();
     std::optional<BatchJob> take();
@@ -113,8 +115,12 @@ public:
     void goodbye();
 
 private:
+    void send(const std::string& bytes);
+
     Mailbox& mailbox_;
     Sampling common_;
+    Watchdog& watchdog_;
+    Watchdog::Group& rank_0_;
     bool stopped_ = false;
 };
 

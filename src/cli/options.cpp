@@ -91,7 +91,6 @@ ModelOptions::ModelOptions(CLI::App& app, std::span<const Flag> more) {
 
 RunConfig ModelOptions::resolve(CommandContext& context) const {
     RunConfig config;
-    context.phase = "configuration";
     context.world.agree([&] {
         init_log(context.world.rank(), log_level_, quiet_, log_dir_);
         for (const std::string& file : files_)
@@ -105,6 +104,8 @@ RunConfig ModelOptions::resolve(CommandContext& context) const {
             apply_value(config, given.key, value, given.flag + " " + value);
         }
     });
+    if (Watchdog* watchdog = context.world.watchdog())
+        watchdog->set_deadline(config.comm.timeout_s);
     log_start(context.world, config);
     check_same_config(context.world, config);
     return config;

@@ -10,6 +10,7 @@
 #include "base/progress.h"
 #include "comm/nccl.h"
 #include "comm/staged.h"
+#include "comm/watched.h"
 #include "kernels/cuda/device.h"
 
 namespace cake {
@@ -136,13 +137,22 @@ std::unique_ptr<Communicator> make_group(const RunConfig& config, World& world, 
     std::unique_ptr<Communicator> host = world.comm().split(color);
     if (!dev.info().own_memory)
         return host;
-    if (speaks_nccl(config, dev, host->size()))
+    if (speaks_nccl(config, dev, host->size())) {
+        Watchdog& watchdog = *world.watchdog();
+        Watchdog::Group& ranks = watchdog.group(world_ranks(*host, world.rank()));
+        const auto while_waiting = [&dev, &watchdog, &ranks](std::function<void()> look) {
+            return cuda_while_waiting(dev, [&watchdog, &ranks, look = std::move(look)] {
+                watchdog.looks_at_device(ranks);
+                look();
+            });
+        };
+        const double start_s = Watchdog::kLoadFactor * config.comm.timeout_s;
         return make_nccl_communicator(
-            std::move(host), {.cuda_stream = [&dev](Stream s) { return cuda_queue(dev, s); },
-                              .while_waiting =
-                                  [&dev](std::function<void()> look) {
-                                      return cuda_while_waiting(dev, std::move(look));
-                                  }});
+            std::move(host),
+            {.cuda_stream = [&dev](Stream s) { return cuda_queue(dev, s); },
+             .while_waiting = while_waiting,
+             .start_within = std::chrono::milliseconds(std::int64_t(1e3 * start_s))});
+    }
     if (host->size() > 1 && nccl_version().empty() && !config.engine.share_gpu && world.rank() == 0)
         spdlog::warn("this build has no NCCL: what GPUs exchange passes through the host");
     return make_staged_communicator(
@@ -241,7 +251,8 @@ void fit_pool(PlanInput& plan, const RunConfig& config, Backend& dev, World& wor
 std::unique_ptr<Engine> load_engine(CommandContext& context, Backend& dev, Communicator& group,
                                     const RunConfig& config, const PlanInput& plan, bool quiet,
                                     std::optional<std::uint64_t> random) {
-    context.phase = "load";
+    RankStatus& status = context.world.status();
+    status.at(RunPart::Load);
     // Files that one host lacks are noticed before any rank reads for minutes.
     std::optional<Checkpoint> checkpoint;
     context.world.agree([&] {
@@ -252,8 +263,13 @@ std::unique_ptr<Engine> load_engine(CommandContext& context, Backend& dev, Commu
     std::unique_ptr<Engine> engine;
     context.world.agree([&] {
         Progress bar("load, layers", plan.model.n_layers, !quiet && context.world.rank() == 0);
-        engine = std::make_unique<Engine>(dev, group, *checkpoint, plan,
-                                          [&](int layers) { bar.update(layers); });
+        engine = std::make_unique<Engine>(
+            dev, group, *checkpoint, plan,
+            [&](int layers) {
+                status.at(RunPart::Load, layers - 1);
+                bar.update(layers);
+            },
+            &status);
     });
     spdlog::debug("loaded in {:.2f} s: {} of weights on {}", engine->load_seconds(),
                   human_bytes(double(engine->model().weight_bytes())), dev.info().name);

@@ -235,6 +235,11 @@ std::vector<ConfigField> make_fields() {
         word_or_number("parallel.data", MEMBER(parallel.data), "auto", 1, most_ranks,
                        "a number of replicas", "replicas, which share the queue of a batch job"),
 
+        number("comm.timeout_s", MEMBER(comm.timeout_s), 1, 1e6,
+               "seconds after which ranks that wait for others that get nothing done end the run; "
+               "four "
+               "times as long until the model is loaded"),
+
         text("policy.name", MEMBER(policy.name), "what is kept in the KV cache: cake, full, ..."),
         integer("policy.cache_size", MEMBER(policy.cache_size), 1, most_tokens,
                 "tokens kept per layer and KV head on average, window included"),

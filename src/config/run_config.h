@@ -38,6 +38,9 @@ struct RunConfig {
         std::string tensor = "all";  // ranks per replica
         std::string data = "auto";   // replicas
     } parallel;
+    struct Comm {
+        double timeout_s = 300;  // ranks that wait for others that get nothing done
+    } comm;
     PolicyConfig policy;
     struct Generation {
         int max_new_tokens = 128;

@@ -217,6 +217,7 @@ Tensor DecodeBatch::step(std::span<const TokenId> tokens) {
     make_room();
     if (changed_)
         upload();
+    rank_.at(RunPart::Decode, -1);  // a replay tells nothing of layers
     std::copy(tokens.begin(), tokens.end(), ids_.span<TokenId>().begin());
     const std::int64_t n = kv_.batch(), width = kv_.tables.dim(2);
     steps_.run({n, width, shares_scores() ? score_floats_ : 0},
@@ -232,8 +233,10 @@ void DecodeBatch::put_step(const Rank& rank) {
     rank.dev.begin_step(rank.stream, kv_);
     const std::span<const TokenId> ids = ids_.span<TokenId>().first(members_.size());
     View x = embed(rank, model_, ids, ws_.decode_x, ws_);  // [batch, d_model]
-    for (int l = 0; l < model_.config.n_layers; ++l)
+    for (int l = 0; l < model_.config.n_layers; ++l) {
+        rank.at(RunPart::Decode, l);
         decode_layer(rank, model_, l, x, kv_, probs_, ws_);
+    }
     lm_head(rank, model_, x, ws_);
 
     // Attention has used the uncut cache, the new token included. Now one entry leaves for each that came, in all

@@ -25,10 +25,11 @@ Model load(Backend& dev, const Communicator& comm, const Checkpoint& checkpoint,
 }  // namespace
 
 Engine::Engine(Backend& dev, Communicator& comm, const Checkpoint& checkpoint,
-               const PlanInput& plan, const std::function<void(int)>& progress)
+               const PlanInput& plan, const std::function<void(int)>& progress, RankStatus* status)
     : dev_(dev),
       comm_(comm),
       plan_(plan),
+      status_(status),
       model_(load(dev, comm, checkpoint, plan, progress)),
       workspace_(dev, plan.model, model_.shard, workspace_size(plan)),
       pool_(std::make_unique<PagePool>(dev, page_layout(plan, model_.shard),
@@ -38,7 +39,8 @@ Engine::Engine(Backend& dev, Communicator& comm, const Checkpoint& checkpoint,
 Rank Engine::rank(PhaseTimes& times) {
     if (!sharers_ && model_.shard.ranks > plan_.model.n_kv_heads)
         sharers_ = comm_.split(int(model_.shard.kv_heads.begin));
-    return {dev_, comm_, &times, {}, model_.shard.shares_kv() ? sharers_.get() : nullptr};
+    Communicator* sharers = model_.shard.shares_kv() ? sharers_.get() : nullptr;
+    return {dev_, comm_, &times, {}, sharers, status_};
 }
 
 Communicator::Traffic Engine::sharing_traffic() const {

@@ -60,9 +60,10 @@ using OnToken = std::function<bool(TokenId)>;
 
 class Engine {
 public:
-    // Loads this rank's share; sizes memory by `plan`. `progress` is told layers read.
+    // Loads this rank's share; sizes memory by `plan`. `progress` is told layers read. `status` is told what the rank is
+    // at, and may be null.
     Engine(Backend& dev, Communicator& comm, const Checkpoint& checkpoint, const PlanInput& plan,
-           const std::function<void(int layers)>& progress = {});
+           const std::function<void(int layers)>& progress = {}, RankStatus* status = nullptr);
 
     // One request alone (engine/scheduler.h serves many). Collective: rank 0's request counts, it samples and decides.
     Generation generate(const Request& request, const OnToken& on_token = {},
@@ -88,6 +89,7 @@ private:
     Backend& dev_;
     Communicator& comm_;
     PlanInput plan_;
+    RankStatus* status_;
     Timer load_timer_;
     Model model_;
     Workspace workspace_;

@@ -23,6 +23,7 @@ Tensor prefill(const Rank& rank, const Model& model, std::span<const TokenId> pr
     for (int l = 0; l < model.config.n_layers; ++l) {
         // The whole prompt passes through layer l. K and V fill a scratch that the next layer reuses, so only one
         // layer's full cache exists at any time.
+        rank.at(RunPart::Prefill, l);
         Observer observer(rank, model.config, S, ws, watch);
         LayerKv kv = forward_layer(  // [n_kv, S, d_head]
             rank, model, l, x, ws,

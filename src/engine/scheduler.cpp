@@ -112,8 +112,10 @@ bool Scheduler::fits(const Request& request) const {
 
 // Nothing runs, and the next request comes later.
 void Scheduler::wait_for_arrival() const {
-    while (!has_arrived() && !(feed_.stopped && feed_.stopped()))
+    while (!has_arrived() && !(feed_.stopped && feed_.stopped())) {
+        prefill_rank_.at(RunPart::Input, -1);
         std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
 }
 
 Turn Scheduler::next_turn() {

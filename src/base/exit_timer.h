@@ -1,0 +1,9 @@
+// The last resort of a process that has to end: what would end it in good order may wait for what never comes.
+#pragma once
+
+namespace cake {
+
+// Ends the process with this exit code so many seconds from now, whatever it is doing then. For signal handlers too.
+void exit_after(int seconds, int exit_code);
+
+}  // namespace cake
