@@ -5,6 +5,8 @@
 #   e.g. launch/mpirun.sh 2 generate --model model.gguf --prompt "Hello"
 # CAKE_BIN=PATH          another program than build/release/cake
 # CAKE_OVERSUBSCRIBE=1   allows more ranks than cores
+# CAKE_BIND=1            ties each rank to cores of its own, an equal share: for a machine that has nothing else to do
+# GPUs are dealt by cake itself, one to each rank (docs/interface.md, engine.share_gpu).
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -25,22 +27,28 @@ fi
 
 # shellcheck source=launch/env.sh
 source "$root/launch/env.sh"
+# shellcheck source=launch/signals.sh
+source "$root/launch/signals.sh"
 
+give_up() { echo "mpirun.sh: $1" >&2; exit 2; }
+
+cores=$(lscpu --parse=core,socket | grep -v '^#' | sort -u | wc -l)
+(( $(nproc) >= cores )) || cores=$(nproc)  # this process may not use all
 options=(-n "$ranks")
-[[ ${CAKE_OVERSUBSCRIBE:-0} == 1 ]] && options+=(--oversubscribe)
+
+# Open MPI refuses this too, but env.sh keeps mpirun quiet.
+if [[ ${CAKE_OVERSUBSCRIBE:-0} == 1 ]]; then
+    options+=(--oversubscribe)
+elif (( ranks > cores )) && [[ -z ${OMPI_MCA_rmaps_base_oversubscribe:-}${OMPI_MCA_orte_default_hostfile:-} ]]; then
+    give_up "$ranks ranks find $cores cores: start fewer, or set CAKE_OVERSUBSCRIBE=1 (slow)."
+fi
+
+if [[ ${CAKE_BIND:-0} == 1 ]]; then
+    (( ranks <= cores )) || give_up "CAKE_BIND=1, and $ranks ranks find $cores cores: start fewer, or do not bind them."
+    options+=(--map-by "slot:PE=$(( cores / ranks ))" --bind-to core)
+fi
 
 # A rank's stderr is a pipe to mpirun; only here is it known that a person looks.
 [[ -t 2 ]] && options+=(-x CAKE_PROGRESS=1)
 
-# mpirun answers SIGTERM by ending its ranks within a second or two; SIGUSR1 it passes on, and cake takes both for the
-# wish to end in good order.
-mpirun "${options[@]}" "$program" "$@" <&0 &
-child=$!
-pass_on() { interrupted=1; kill "-$1" "$child" 2>/dev/null || true; }
-trap 'pass_on USR1' TERM USR1
-trap 'pass_on INT' INT
-while :; do
-    interrupted=0 status=0
-    wait "$child" || status=$?
-    (( interrupted )) || exit "$status"
-done
+run_passing_signals_on mpirun "${options[@]}" "$program" "$@"
