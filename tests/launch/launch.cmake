@@ -1,0 +1,17 @@
+# Job scripts on a real Slurm, a cluster of two virtual nodes that lives from the first of these tests to the last; and
+# hosts in network namespaces. Skipped, with a reason, where Slurm, root or namespaces are missing.
+set(launch_environment "${test_environment};CAKE_SANITIZE=${CAKE_SANITIZE}")
+set(slurm_environment "${launch_environment};CAKE_TEST_SLURM=${CMAKE_CURRENT_BINARY_DIR}/slurm")
+
+foreach(case start stop generate batch array cancel requeue time_is_up time_limit singletons exit_codes dead_rank)
+  add_test(NAME launch.slurm.${case} COMMAND ${CMAKE_CURRENT_LIST_DIR}/slurm_test.sh ${case})
+  set_tests_properties(launch.slurm.${case} PROPERTIES LABELS slow SKIP_RETURN_CODE 77 TIMEOUT 300
+    RESOURCE_LOCK slurm ENVIRONMENT "${slurm_environment}")
+  if(case STREQUAL start)
+    set_tests_properties(launch.slurm.${case} PROPERTIES FIXTURES_SETUP slurm)
+  elseif(case STREQUAL stop)
+    set_tests_properties(launch.slurm.${case} PROPERTIES FIXTURES_CLEANUP slurm)
+  else()
+    set_tests_properties(launch.slurm.${case} PROPERTIES FIXTURES_REQUIRED slurm)
+  endif()
+endforeach()

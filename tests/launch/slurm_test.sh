@@ -1,0 +1,227 @@
+#!/usr/bin/env bash
+# The job scripts of launch/slurm on a real Slurm. ctest starts the cluster as a fixture of these cases and stops it after
+# the last. Skipped (exit 77) where Slurm is not installed.
+#
+# usage: slurm_test.sh start | CASE | stop
+#   CASE   generate, batch, array, cancel, requeue, time_is_up, time_limit, singletons, exit_codes, dead_rank
+# CAKE_TEST_SLURM=LINK   what leads from one call to the cluster's folder; default /tmp/cake-slurm
+set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+# shellcheck source=tests/launch/checks.sh
+source "$here/checks.sh"
+cluster_link=${CAKE_TEST_SLURM:-/tmp/cake-slurm}
+
+PATH=$PATH:/usr/sbin:/sbin  # where Debian has the daemons
+for daemon in munged slurmctld slurmd sbatch srun; do
+    command -v "$daemon" >/dev/null || skip "no $daemon: launch/setup.sh slurm-wlm munge"
+done
+skip_where_mpi_does_not_run
+
+# Virtual nodes are one machine: what they have in common, memory and interfaces, must not pass for a shared host's.
+export OMPI_MCA_pml=ob1 OMPI_MCA_btl=self,tcp OMPI_MCA_btl_tcp_if_include=lo
+export CAKE_ROOT=$root CAKE_BIN=$program
+unset "${!SBATCH_@}" CAKE_LAUNCHER CAKE_CONTAINER
+on_tiny_model=(--model "$model" --cache-size 64 --window 16)
+jobs_py=$here/jobs.py
+
+submit() { sbatch --parsable --cpus-per-task=1 "$@"; }
+
+# job_says ID KEY: a value of `scontrol show job`.
+job_says() { scontrol show job -o "$1" | tr ' ' '\n' | sed -n "s/^$2=//p" | head -n 1; }
+
+is_over() { [[ $(job_says "$1" JobState) =~ ^(COMPLETED|FAILED|CANCELLED|TIMEOUT|NODE_FAIL)$ ]]; }
+
+# expect_end ID STATE EXIT_CODE: within 2 minutes. The exit code as Slurm writes it, with the signal: 75:0.
+expect_end() {
+    if ! wait_until 120 is_over "$1"; then
+        scontrol show job "$1" >&2
+        fail "job $1 is $(job_says "$1" JobState) after 2 minutes"
+    fi
+    if [[ "$(job_says "$1" JobState) $(job_says "$1" ExitCode)" != "$2 $3" ]]; then
+        tail -n 20 cake-*.log >&2
+        fail "job $1: $(job_says "$1" JobState) $(job_says "$1" ExitCode) instead of $2 $3"
+    fi
+}
+
+no_rank_is_left() { ! pgrep -f -- "--input $PWD/" >/dev/null; }
+
+expect_no_rank_left() {
+    wait_until 5 no_rank_is_left || fail "processes are left: $(pgrep -af -- "--input $PWD/")"
+}
+
+# submit_long_batch [--jobs N] [options of sbatch]: jobs of 200 tokens, one at a time, two ranks on two nodes.
+submit_long_batch() {
+    local n=80
+    if [[ ${1:-} == --jobs ]]; then
+        n=$2
+        shift 2
+    fi
+    "$jobs_py" jobs "$n" 200 >jobs.jsonl
+    submit -N 2 --ntasks-per-node=1 "$@" "$root/launch/slurm/multinode.sbatch" "${on_tiny_model[@]}" --max-batch 1 \
+        --input "$PWD/jobs.jsonl" --output results.jsonl
+}
+
+test_generate() {
+    "$jobs_py" prompt >prompt.json
+    local arguments=("${on_tiny_model[@]}" --prompt-tokens prompt.json --max-new-tokens 8) launcher id
+    "$program" generate "${arguments[@]}" --report one_rank.json >one_rank.txt
+    for launcher in srun mpirun; do
+        id=$(CAKE_LAUNCHER=$launcher submit -N 2 "$root/launch/slurm/generate.sbatch" "${arguments[@]}" \
+            --report "$launcher.json")
+        expect_end "$id" COMPLETED 0:0
+        grep -Fxq -- "$(cat one_rank.txt)" "cake-$id.log" || fail "$launcher: another answer: $(tail -n 20 "cake-$id.log")"
+        "$program" diff one_rank.json "$launcher.json"
+        expect_line "$launcher.json" '"node1"'
+        expect_line "$launcher.json" '"node2"'
+    done
+}
+
+test_batch() {
+    local id script launcher
+    "$jobs_py" jobs 12 20 >jobs.jsonl
+    "$program" batch "${on_tiny_model[@]}" --input jobs.jsonl --output one_rank.jsonl --quiet
+    while read -r script launcher; do  # each has two replicas of two ranks
+        id=$(CAKE_LAUNCHER=$launcher submit -N 2 --ntasks-per-node=2 -n 4 "$root/launch/slurm/$script.sbatch" \
+            "${on_tiny_model[@]}" --input jobs.jsonl --output "$launcher-$script.jsonl")
+        expect_end "$id" COMPLETED 0:0
+        "$jobs_py" complete jobs.jsonl "$launcher-$script.jsonl"
+        "$jobs_py" same one_rank.jsonl "$launcher-$script.jsonl"
+    done <<<$'batch srun\nbatch mpirun\nmultinode srun'
+}
+
+test_array() {
+    local id cell policies=""
+    id=$(submit -n 1 "$root/launch/slurm/array.sbatch" --model "$model" --prompts 100 --new-tokens 2 --repeat 1 --warmup 0)
+    for cell in 0 1 2 3; do
+        expect_end "${id}_$cell" COMPLETED 0:0
+        policies+=$(python3 -c 'import json, sys; row = json.loads(open(sys.argv[1]).readline())
+print(row["policy"], row["cache_size"], end="; ")' "results/array/$cell/bench.jsonl")
+    done
+    expect_equal "$policies" "full 0; cake 256; cake 1024; snapkv 1024; " "cells of the array"
+}
+
+test_cancel() {
+    local id before
+    id=$(submit_long_batch)
+    wait_until 30 has_lines results.jsonl 3 || fail "no results: $(tail -n 20 cake-*.log)"
+    scancel "$id"
+    wait_until 15 is_over "$id" || fail "job $id goes on"
+    expect_equal "$(job_says "$id" JobState)" CANCELLED "state"
+    expect_no_rank_left
+    expect_equal "$(job_says "$id" Restarts)" 0 "a cancelled job stays so; restarts"
+    before=$(wc -l <results.jsonl)
+    (( before < 80 )) || fail "all was done before the job was cancelled"
+    expect_end "$(submit_long_batch)" COMPLETED 0:0
+    "$jobs_py" complete jobs.jsonl results.jsonl
+}
+
+# As Slurm does it for preemption, and where a node failed.
+test_requeue() {
+    local id
+    id=$(submit_long_batch)
+    wait_until 30 has_lines results.jsonl 3 || fail "no results: $(tail -n 20 cake-*.log)"
+    scontrol requeue "$id"
+    expect_end "$id" COMPLETED 0:0
+    expect_equal "$(job_says "$id" Restarts)" 1 "restarts"
+    "$jobs_py" complete jobs.jsonl results.jsonl
+}
+
+# The signal that #SBATCH --signal=B:USR1@... sends, but soon. Under mpirun, as time_limit has srun.
+test_time_is_up() {
+    local id
+    id=$(CAKE_LAUNCHER=mpirun submit_long_batch)
+    wait_until 30 has_lines results.jsonl 3 || fail "no results: $(tail -n 20 cake-*.log)"
+    scancel --batch --signal=USR1 "$id"
+    expect_end "$id" COMPLETED 0:0
+    expect_equal "$(job_says "$id" Restarts)" 1 "restarts"
+    expect_line "cake-$id.log" "stopped by a signal: start again with the same files to go on"
+    "$jobs_py" complete jobs.jsonl results.jsonl
+}
+
+has_started_again() { [[ $(job_says "$1" Restarts) == 1 ]]; }
+
+# The signal itself. A minute is the shortest limit; Slurm looks every 30 s, so the signal may come so much earlier.
+test_time_limit() {
+    local id
+    id=$(submit_long_batch --jobs 5000 --time=1 --signal=B:USR1@50)
+    wait_until 60 has_started_again "$id" || fail "the job was not queued again: $(tail -n 20 "cake-$id.log")"
+    expect_line "cake-$id.log" "run.sh: stopped with work left .start 0.; queueing the job again"
+}
+
+test_singletons() {
+    local status=0
+    "$jobs_py" jobs 2 2 >jobs.jsonl
+    srun --mpi=none -N 2 -n 2 "$program" batch "${on_tiny_model[@]}" --input jobs.jsonl --output results.jsonl \
+        2>message.txt || status=$?
+    expect_equal "$status" 2 "exit code of srun --mpi=none"
+    expect_line message.txt 'srun --mpi=pmix'
+    [[ ! -e results.jsonl ]] || fail "a task that took itself for the only one wrote results"
+}
+
+test_exit_codes() {
+    local launcher
+    "$jobs_py" jobs 2 2 >jobs.jsonl
+    echo '{"id": "wrong"}' >>jobs.jsonl
+    for launcher in srun mpirun; do
+        export CAKE_LAUNCHER=$launcher
+        expect_end "$(submit -N 2 "$root/launch/slurm/generate.sbatch" --model nowhere --prompt x)" FAILED 2:0
+        expect_end "$(submit -N 2 -n 2 "$root/launch/slurm/batch.sbatch" "${on_tiny_model[@]}" --input jobs.jsonl \
+            --output "$launcher.jsonl")" FAILED 3:0
+    done
+}
+
+# The process of rank 1 of this case's job.
+rank_1() {
+    local pid
+    for pid in $(pgrep -x cake); do
+        grep -Ezq '^(PMIX_RANK|OMPI_COMM_WORLD_RANK)=1$' "/proc/$pid/environ" &&
+            grep -Fzxq "$PWD/jobs.jsonl" "/proc/$pid/cmdline" && echo "$pid"
+    done 2>/dev/null
+    return 0
+}
+
+test_dead_rank() {
+    local launcher id began_ms took_ms
+    for launcher in srun mpirun; do
+        rm -f results.jsonl
+        id=$(CAKE_LAUNCHER=$launcher submit_long_batch)
+        wait_until 30 has_lines results.jsonl 3 || fail "no results: $(tail -n 20 cake-*.log)"
+        began_ms=$(date +%s%3N)
+        kill -KILL "$(rank_1)"
+        expect_end "$id" FAILED 137:0
+        took_ms=$(( $(date +%s%3N) - began_ms ))
+        echo "$launcher: $took_ms ms from the death of a rank to the end of the job"
+        (( took_ms < 10000 )) || fail "$launcher: 5 s are the aim, and 10 s are too many"
+        expect_no_rank_left
+    done
+}
+
+case ${1:-} in
+    start)
+        folder=$(mktemp -d /tmp/cake-slurm.XXXXXX)
+        ln -sfn "$folder" "$cluster_link"
+        # The cluster ends with the caller of slurm_cluster.sh, which has to be ctest, not this script.
+        exec "$here/slurm_cluster.sh" start "$folder"
+        ;;
+    stop)
+        folder=$(readlink "$cluster_link") || fail "no cluster was started"
+        "$here/slurm_cluster.sh" stop "$folder"
+        left=$("$here/slurm_cluster.sh" members "$folder")
+        rm -f "$cluster_link"
+        expect_equal "$left" "" "processes that are left"
+        ;;
+    generate | batch | array | cancel | requeue | time_is_up | time_limit | singletons | exit_codes | dead_rank)
+        folder=$(readlink "$cluster_link") || fail "no cluster was started"
+        export SLURM_CONF=$folder/slurm.conf
+        [[ $(srun --mpi=list 2>&1) == *pmix* ]] || skip "this Slurm has no PMIx"
+        scratch=$(mktemp -d /tmp/cake-slurm-test.XXXXXX)
+        trap 'scancel --user="$(id -un)"; wait_until 10 eval "[[ -z \$(squeue -h) ]]" || true; rm -rf "$scratch"' EXIT
+        cd "$scratch"
+        "test_$1"
+        ;;
+    *)
+        echo "usage: slurm_test.sh start | CASE | stop" >&2
+        exit 2
+        ;;
+esac
