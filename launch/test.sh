@@ -33,6 +33,11 @@ if [[ $mode == full ]] && ! bash "$root/launch/setup.sh" clang libclang-rt-dev; 
     [[ ${CI:-} == true ]] && exit 2
     echo "test: warning: no clang with libFuzzer; the fuzz tests are skipped" >&2
 fi
+# A real Slurm, 4 MB, which the tests start and stop themselves; and hosts in network namespaces.
+if [[ $mode == full ]] && ! bash "$root/launch/setup.sh" slurm-wlm munge iproute2 procps util-linux; then
+    [[ ${CI:-} == true ]] && exit 2
+    echo "test: warning: no Slurm; the tests of job scripts are skipped" >&2
+fi
 bash "$root/launch/build.sh" release
 
 if [[ -z ${CAKE_TEST_MODEL:-} ]]; then

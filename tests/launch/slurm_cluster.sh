@@ -87,17 +87,15 @@ start() {
     setsid "$0" stop_after "$folder" "$caller" </dev/null >/dev/null 2>&1 &
 
     munged --force --key-file="$folder/munge.key" --socket="$folder/munge.socket" --pid-file="$folder/run/munged.pid" \
-        --log-file="$folder/log/munged.log" --seed-file="$folder/munge.seed" --num-threads=2 >"$folder/log/munged.err" 2>&1
-    slurmctld -f "$SLURM_CONF" >"$folder/log/slurmctld.err" 2>&1
+        --log-file="$folder/log/munged.log" --seed-file="$folder/munge.seed" --num-threads=2 >"$folder/log/munged.err" 2>&1 || return
+    slurmctld -f "$SLURM_CONF" >"$folder/log/slurmctld.err" 2>&1 || return
     for (( i = 1; i <= nodes; ++i )); do
-        slurmd -f "$SLURM_CONF" -N "node$i" >"$folder/log/slurmd.node$i.err" 2>&1
+        slurmd -f "$SLURM_CONF" -N "node$i" >"$folder/log/slurmd.node$i.err" 2>&1 || return
     done
     for (( i = 0; i < 100; ++i )); do
         all_nodes_idle && return
         sleep 0.1
     done
-    tail -n 5 "$folder"/log/* >&2
-    stop
     echo "slurm_cluster.sh: the nodes did not come up in 10 s" >&2
     return 1
 }
@@ -116,11 +114,13 @@ members() {
 stop() {
     local i pids
     [[ -d $folder ]] || return 0
-    timeout 10 scancel --user="$(id -un)" >/dev/null 2>&1 || true
-    for (( i = 0; i < 50; ++i )); do
-        [[ -z $(timeout 5 squeue -h 2>/dev/null) ]] && break
-        sleep 0.1
-    done
+    if kill -0 "$(cat "$folder/run/slurmctld.pid" 2>/dev/null)" 2>/dev/null; then
+        timeout 10 scancel --user="$(id -un)" >/dev/null 2>&1 || true
+        for (( i = 0; i < 50; ++i )); do
+            [[ -z $(timeout 5 squeue -h 2>/dev/null) ]] && break
+            sleep 0.1
+        done
+    fi
     pids=$(cat "$folder"/run/*.pid 2>/dev/null) || true
     # shellcheck disable=SC2086
     [[ -z $pids ]] || kill $pids 2>/dev/null || true
@@ -145,7 +145,7 @@ stop_after() {
 }
 
 case $1 in
-    start) start ;;
+    start) start || { tail -n 5 "$folder"/log/* >&2; stop; exit 1; } ;;
     stop) stop ;;
     members) members ;;
     stop_after) stop_after "$3" ;;

@@ -197,6 +197,14 @@ test_dead_rank() {
     done
 }
 
+no_job_is_left() { [[ -z $(timeout 5 squeue -h 2>/dev/null) ]]; }
+
+clean_up() {
+    timeout 5 scancel --user="$(id -un)" >/dev/null 2>&1 || true
+    wait_until 15 no_job_is_left || true
+    rm -rf "$scratch"
+}
+
 case ${1:-} in
     start)
         folder=$(mktemp -d /tmp/cake-slurm.XXXXXX)
@@ -216,7 +224,7 @@ case ${1:-} in
         export SLURM_CONF=$folder/slurm.conf
         [[ $(srun --mpi=list 2>&1) == *pmix* ]] || skip "this Slurm has no PMIx"
         scratch=$(mktemp -d /tmp/cake-slurm-test.XXXXXX)
-        trap 'scancel --user="$(id -un)"; wait_until 10 eval "[[ -z \$(squeue -h) ]]" || true; rm -rf "$scratch"' EXIT
+        trap clean_up EXIT
         cd "$scratch"
         "test_$1"
         ;;
