@@ -46,6 +46,8 @@ fi
 if [[ ${CAKE_BIND:-0} == 1 ]]; then
     (( ranks <= cores )) || give_up "CAKE_BIND=1, and $ranks ranks find $cores cores: start fewer, or do not bind them."
     options+=(--map-by "slot:PE=$(( cores / ranks ))" --bind-to core)
+    # engine.threads: auto shares what a rank may use with the others of its host, and here it need not.
+    case ${1:-} in generate | batch | bench) set -- "$1" --set engine.threads="$(( cores / ranks ))" "${@:2}" ;; esac
 fi
 
 # A rank's stderr is a pipe to mpirun; only here is it known that a person looks.

@@ -34,13 +34,13 @@ run_cake() {
         "$1" --set engine.threads="$cpus" "${@:2}"
 }
 
-# run_cake_to_the_end COMMAND [arguments]: for commands that go on where they stopped. Where Slurm says that the time is
-# almost up (SIGUSR1, #SBATCH --signal) and work is left, the job is queued again. Not where somebody cancels it: Slurm's
-# SIGTERM. Ends the script with cake's exit code.
+# run_cake_to_the_end COMMAND [arguments]: for commands that go on where they stopped. Where time is almost up (SIGUSR1,
+# from #SBATCH --signal) and work is left, the job is queued again; not where somebody cancels it, since it is no longer
+# running then. Ends the script with cake's exit code.
 run_cake_to_the_end() {
     local status=0
     run_cake "$@" || status=$?
-    if (( status == 75 )) && [[ $signal_came == USR1 ]]; then
+    if (( status == 75 )) && [[ $(squeue -h -j "$SLURM_JOB_ID" -o %T) == RUNNING ]]; then
         echo "run.sh: stopped with work left (start ${SLURM_RESTART_COUNT:-0}); queueing the job again" >&2
         scontrol requeue "$SLURM_JOB_ID"
     fi

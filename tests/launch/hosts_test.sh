@@ -46,12 +46,12 @@ no_rank_is_left() { [[ -z $(processes_on 1 cake)$(processes_on 2 cake) ]]; }
 has_sent() { (( $(bytes_sent_by "$1") > $2 )); }
 has_answered() { (( $(wc -w <answer.txt) >= 3 )); }
 
-# test_cut PART READY...: cuts the link of host2 when READY is true. Slow links make prompt and answer take many seconds.
+# test_cut PART RATE READY...: cuts the link of host2 when READY is true. Slow links make prompt and answer take seconds.
 test_cut() {
-    local part=$1 began_ms took_ms i
-    shift
+    local part=$1 rate=$2 began_ms took_ms i
+    shift 2
     make_hosts 2
-    for i in 1 2; do slow_link "$i" 2mbit; done
+    for i in 1 2; do slow_link "$i" "$rate"; done
     "$jobs_py" prompt >prompt.json
     on_hosts 2 "$program" generate "${on_tiny_model[@]}" --prompt-tokens "$PWD/prompt.json" --max-new-tokens 1500 \
         --ignore-eos --set comm.timeout_s=$deadline_s >answer.txt 2>messages.txt </dev/null &
@@ -86,9 +86,9 @@ case ${1:-} in
     two_hosts) test_same 2 2 ;;
     three_hosts) test_same 3 1 ;;
     replicas) test_replicas ;;
-    # Starting takes some 100 KB, the sums of the prompt 1.5 MB.
-    cut_in_prefill) test_cut prefill has_sent 2 400000 ;;
-    cut_in_decode) test_cut decode has_answered ;;
+    # Starting takes some 100 KB, the 10 sums of the prompt 300 KB each.
+    cut_in_prefill) test_cut prefill 4mbit has_sent 2 1200000 ;;
+    cut_in_decode) test_cut decode 16mbit has_answered ;;
     *)
         echo "usage: hosts_test.sh two_hosts | three_hosts | replicas | cut_in_prefill | cut_in_decode" >&2
         exit 2

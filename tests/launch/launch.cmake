@@ -15,3 +15,10 @@ foreach(case start stop generate batch array cancel requeue time_is_up time_limi
     set_tests_properties(launch.slurm.${case} PROPERTIES FIXTURES_REQUIRED slurm)
   endif()
 endforeach()
+
+foreach(case two_hosts three_hosts replicas cut_in_prefill cut_in_decode)
+  add_test(NAME launch.hosts.${case} COMMAND ${CMAKE_CURRENT_LIST_DIR}/hosts_test.sh ${case})
+  set_tests_properties(launch.hosts.${case} PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 120
+    ENVIRONMENT "${launch_environment}")
+endforeach()
+set_tests_properties(launch.hosts.cut_in_prefill launch.hosts.cut_in_decode PROPERTIES LABELS slow)

@@ -141,10 +141,11 @@ test_time_is_up() {
 
 has_started_again() { [[ $(job_says "$1" Restarts) == 1 ]]; }
 
-# The signal itself. A minute is the shortest limit; Slurm looks every 30 s, so the signal may come so much earlier.
+# The signal itself. A minute is the shortest limit; Slurm looks every 30 s, so the signal may come so much earlier than
+# 25 s before the end, and not before cake has started.
 test_time_limit() {
     local id
-    id=$(submit_long_batch --jobs 5000 --time=1 --signal=B:USR1@50)
+    id=$(submit_long_batch --jobs 5000 --time=1 --signal=B:USR1@25)
     wait_until 60 has_started_again "$id" || fail "the job was not queued again: $(tail -n 20 "cake-$id.log")"
     expect_line "cake-$id.log" "run.sh: stopped with work left .start 0.; queueing the job again"
 }
