@@ -6,7 +6,7 @@ set(slurm_environment "${launch_environment};CAKE_TEST_SLURM=${CMAKE_CURRENT_BIN
 add_test(NAME launch.mpirun COMMAND ${CMAKE_CURRENT_LIST_DIR}/mpirun_test.sh)
 set_tests_properties(launch.mpirun PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 120 ENVIRONMENT "${launch_environment}")
 
-foreach(case start stop generate batch array cancel requeue time_is_up time_limit singletons exit_codes dead_rank)
+foreach(case start stop generate site batch array cancel requeue time_is_up time_limit singletons exit_codes dead_rank)
   add_test(NAME launch.slurm.${case} COMMAND ${CMAKE_CURRENT_LIST_DIR}/slurm_test.sh ${case})
   set_tests_properties(launch.slurm.${case} PROPERTIES LABELS slow SKIP_RETURN_CODE 77 TIMEOUT 300
     RESOURCE_LOCK slurm ENVIRONMENT "${slurm_environment}")
