@@ -1,9 +1,12 @@
-# Job scripts on a real Slurm, a cluster of two virtual nodes that lives from the first of these tests to the last; and
+# launch/mpirun.sh; job scripts on a real Slurm, a cluster of two virtual nodes that lives from the first of these tests to the last; and
 # hosts in network namespaces. Skipped, with a reason, where Slurm, root or namespaces are missing.
 set(launch_environment "${test_environment};CAKE_SANITIZE=${CAKE_SANITIZE}")
 set(slurm_environment "${launch_environment};CAKE_TEST_SLURM=${CMAKE_CURRENT_BINARY_DIR}/slurm")
 
-foreach(case start stop generate batch array cancel requeue time_is_up time_limit singletons exit_codes dead_rank)
+add_test(NAME launch.mpirun COMMAND ${CMAKE_CURRENT_LIST_DIR}/mpirun_test.sh)
+set_tests_properties(launch.mpirun PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 120 ENVIRONMENT "${launch_environment}")
+
+foreach(case start stop generate site batch array cancel requeue time_is_up time_limit singletons exit_codes dead_rank)
   add_test(NAME launch.slurm.${case} COMMAND ${CMAKE_CURRENT_LIST_DIR}/slurm_test.sh ${case})
   set_tests_properties(launch.slurm.${case} PROPERTIES LABELS slow SKIP_RETURN_CODE 77 TIMEOUT 300
     RESOURCE_LOCK slurm ENVIRONMENT "${slurm_environment}")

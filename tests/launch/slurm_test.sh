@@ -3,7 +3,7 @@
 # the last. Skipped (exit 77) where Slurm is not installed.
 #
 # usage: slurm_test.sh start | CASE | stop
-#   CASE   generate, batch, array, cancel, requeue, time_is_up, time_limit, singletons, exit_codes, dead_rank
+#   CASE   generate, site, batch, array, cancel, requeue, time_is_up, time_limit, singletons, exit_codes, dead_rank
 # CAKE_TEST_SLURM=LINK   what leads from one call to the cluster's folder; default /tmp/cake-slurm
 set -euo pipefail
 
@@ -88,6 +88,20 @@ test_batch() {
         "$jobs_py" complete jobs.jsonl "$launcher-$script.jsonl"
         "$jobs_py" same one_rank.jsonl "$launcher-$script.jsonl"
     done <<<$'batch srun\nbatch mpirun\nmultinode srun'
+}
+
+# What launch/site.env says is done on the nodes.
+test_site() {
+    mkdir -p site/launch
+    ln -s "$root/launch/slurm" "$root/launch/signals.sh" site/launch
+    echo "export CAKE_CONTAINER='./container with' CAKE_BIN=$program" >site/launch/site.env
+    # shellcheck disable=SC2016
+    printf '#!/bin/sh\ntouch "$1_$SLURM_PROCID"\nshift\nexec "$@"\n' >container
+    chmod +x container
+    "$jobs_py" prompt >prompt.json
+    expect_end "$(CAKE_ROOT=$PWD/site CAKE_BIN=nowhere submit -n 2 "$root/launch/slurm/generate.sbatch" \
+        "${on_tiny_model[@]}" --prompt-tokens prompt.json --max-new-tokens 2)" COMPLETED 0:0
+    [[ -e with_0 && -e with_1 ]] || fail "the ranks did not pass through the container"
 }
 
 test_array() {
@@ -220,7 +234,7 @@ case ${1:-} in
         rm -f "$cluster_link"
         expect_equal "$left" "" "processes that are left"
         ;;
-    generate | batch | array | cancel | requeue | time_is_up | time_limit | singletons | exit_codes | dead_rank)
+    generate | site | batch | array | cancel | requeue | time_is_up | time_limit | singletons | exit_codes | dead_rank)
         folder=$(readlink "$cluster_link") || fail "no cluster was started"
         export SLURM_CONF=$folder/slurm.conf
         [[ $(srun --mpi=list 2>&1) == *pmix* ]] || skip "this Slurm has no PMIx"
