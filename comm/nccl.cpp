@@ -126,7 +126,7 @@ private:
 
     void gather_uneven(Stream s, View part, std::span<const std::int64_t> elements, View out);
     std::optional<ncclResult_t> outcome(ncclResult_t result, Clock::time_point until);
-    void settle(ncclResult_t result, Call call, Clock::time_point until = Clock::time_point::max());
+    void settle(ncclResult_t result, Call call);
     [[noreturn]] void give_up(const std::string& why);
     void log_failure(ncclResult_t result, const char* call) const;
 
@@ -147,7 +147,7 @@ private:
 };
 
 // `call` is one of NCCL's: returns when NCCL has put it into the stream, throws with the call and NCCL's words.
-#define NCCL_CHECK(call, ...) settle((call), {#call, __LINE__} __VA_OPT__(, ) __VA_ARGS__)
+#define NCCL_CHECK(call) settle((call), {#call, __LINE__})
 
 NcclCommunicator::NcclCommunicator(std::unique_ptr<Communicator> host, NcclDevice device)
     : host_(std::move(host)), device_(std::move(device)) {
@@ -163,8 +163,7 @@ NcclCommunicator::NcclCommunicator(std::unique_ptr<Communicator> host, NcclDevic
 
     ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
     config.blocking = 0;
-    NCCL_CHECK(ncclCommInitRankConfig(&comm_, size(), id, rank(), &config),
-               Clock::now() + device_.start_within);
+    NCCL_CHECK(ncclCommInitRankConfig(&comm_, size(), id, rank(), &config));
     if (device_.while_waiting)
         watch_ = device_.while_waiting([this] { check(); });
 }
@@ -218,8 +217,8 @@ std::optional<ncclResult_t> NcclCommunicator::outcome(ncclResult_t result,
     return result;
 }
 
-void NcclCommunicator::settle(ncclResult_t result, Call call, Clock::time_point until) {
-    const auto end = outcome(result, until);
+void NcclCommunicator::settle(ncclResult_t result, Call call) {
+    const auto end = outcome(result, Clock::now() + device_.start_within);
     if (end == ncclSuccess)
         return;
     const std::string place = fmt::format("{} (nccl.cpp:{})", call.text, call.line);

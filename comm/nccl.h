@@ -22,6 +22,7 @@ struct NcclDevice {
     // Has `look` called whenever the host waits for the device, as long as what is returned lives: after an error of the
     // network the device would wait for ever. `look` gives up all that is under way, and throws. May be empty.
     std::function<std::shared_ptr<void>(std::function<void()> look)> while_waiting = {};
+    // Of its start, and of each call until it is in the stream: the first ones connect the ranks.
     std::chrono::milliseconds start_within = std::chrono::minutes(2);
 };
 

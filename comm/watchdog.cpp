@@ -4,6 +4,7 @@
 #include <cerrno>
 #include <csignal>
 #include <poll.h>
+#include <pthread.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 #include <utility>
@@ -61,6 +62,7 @@ Watchdog::Group& Watchdog::group(std::vector<int> ranks) {
 double Watchdog::period_s() const { return std::min(kPeriod_s, deadline_s_ / 10); }
 
 void Watchdog::run(std::stop_token stop) {
+    pthread_setname_np(pthread_self(), "watchdog");  // as top and gdb show it
     const Timer clock;
     std::vector<Peers::Neighbour> alive = peers_->neighbours();
     std::erase_if(alive, [](const auto& n) { return n.process < 0; });
@@ -82,7 +84,12 @@ void Watchdog::run(std::stop_token stop) {
         if (mine.part == RunPart::Input &&
             mine.call == Call::None)  // it waits for people, or files
             mine_.advance();
-        peers_->exchange(clock.seconds(), std::min(1.0, deadline_s_ / 10));
+        try {
+            peers_->exchange(clock.seconds(), std::min(1.0, deadline_s_ / 10));
+        } catch (const Error& error) {
+            mine_.last_word(int(error.code()), error.what());
+            end(int(error.code()));
+        }
         watch_waiting(clock.seconds());
     }
 }
@@ -169,20 +176,23 @@ void Watchdog::accuse(const Group& group, const Whereabouts& mine, double now_s,
                 [](const auto& n) { return n.page->ending == RankStatus::Ending::Said; }))
             end(int(ExitCode::Failed));
     }
+    const std::string number =
+        mine.call == Call::Device ? "" : fmt::format("call {} ", mine.number);
     mine_.last_word(
         int(ExitCode::Failed),
-        fmt::format(
-            "waits in {} {} of ranks {}, and for {:.0f} s none of them got anything done. {}. "
-            "A process hangs or is stopped, or a link is down; where all is only slow, "
-            "raise comm.timeout_s ({:g})",
-            name(mine.call), mine.number, fmt::join(group.ranks, ", "), still_s,
-            not_come(group, mine, now_s), deadline_s_.load()));
+        fmt::format("waits in {}, {}of ranks {}, and for {:.0f} s none of them got anything done. "
+                    "{}. A process hangs or is stopped, or a link is down; where all is only slow, "
+                    "raise comm.timeout_s ({:g})",
+                    name(mine.call), number, fmt::join(group.ranks, ", "), still_s,
+                    not_come(group, mine, now_s), deadline_s_.load()));
     end(int(ExitCode::Failed));
 }
 
 std::string Watchdog::not_come(const Group& group, const Whereabouts& mine, double now_s) const {
     std::string missing, silent;
     for (int rank : group.ranks) {
+        if (rank == mine_.rank())
+            continue;
         const Whereabouts at = peers_->at(rank);
         const double silent_s = peers_->silent_s(rank, now_s);
         const std::string who = fmt::format("rank {} on {}", rank, peers_->host(rank));
@@ -192,12 +202,12 @@ std::string Watchdog::not_come(const Group& group, const Whereabouts& mine, doub
         else if (at.call == Call::None || at.group != mine.group || at.number < mine.number)
             missing += fmt::format("{}{}, in {}{}", missing.empty() ? "" : "; ", who, place(at),
                                    at.call == Call::None ? ""
-                                                         : fmt::format(", waiting in {} {}",
+                                                         : fmt::format(", waiting in {}, call {}",
                                                                        name(at.call), at.number));
     }
     std::string text;
     if (!missing.empty())
-        text = "Not come: " + missing;
+        text = (mine.call == Call::Device ? "The others: " : "Not come: ") + missing;
     if (!silent.empty())
         text += (text.empty() ? "" : ". ") + ("Not heard of since: " + silent);
     return text.empty() ? "All have come" : text;

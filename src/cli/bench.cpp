@@ -142,7 +142,7 @@ ExitCode run_bench(CommandContext& context) {
     const bool first = world.rank() == 0;
     const auto random = random_weights->count() > 0 ? std::optional(seed) : std::nullopt;
 
-    world.status().at(RunPart::Input);
+    world.status().at(first ? RunPart::Input : RunPart::Start);
     check_same_model(world, config.model.path);
     const GpuSurvey gpus = find_gpus(config, world);
     std::unique_ptr<Backend> dev;

@@ -47,7 +47,7 @@ ExitCode run_generate(CommandContext& context) {
     World& world = context.world;
     const bool first = world.rank() == 0;
 
-    world.status().at(RunPart::Input);
+    world.status().at(first ? RunPart::Input : RunPart::Start);
     check_same_model(world, config.model.path);
     const GpuSurvey gpus = find_gpus(config, world);
     std::unique_ptr<Backend> dev;

@@ -1,7 +1,9 @@
 // A program that fails at its start, for start_up_test.cpp. Ends as main() does: usage: start_up_program HOW.
+#include <csignal>
 #include <cstdlib>
 #include <stdexcept>
 #include <string>
+#include <unistd.h>
 
 #include <spdlog/spdlog.h>
 
@@ -24,6 +26,14 @@ int run(cake::World& world, const std::string& how) {
             throw std::runtime_error("a bug");
         if (how == "one is killed" && chosen)
             std::abort();
+        if (world.watchdog())
+            world.watchdog()->set_deadline(1);
+        world.status().at(cake::RunPart::Decode, 5);
+        if (how == "one is stopped" && chosen)
+            std::raise(SIGSTOP);
+        if (how == "GPUs wait")
+            for (auto& ranks = world.watchdog()->group({0, 1, 2});; usleep(1000))
+                world.watchdog()->looks_at_device(ranks);
         world.comm().barrier();  // where the others wait
         return 0;
     } catch (const cake::Error& error) {

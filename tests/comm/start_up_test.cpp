@@ -97,6 +97,25 @@ TEST_F(StartUp, EndsRanksThatWaitForOneThatIsKilled) {
     EXPECT_LT(ended.seconds, 10);
 }
 
+TEST_F(StartUp, EndsRanksThatWaitForOneThatIsStopped) {
+    const Ended ended = on_three_ranks("one is stopped");
+    EXPECT_EQ(ended.exit_code, 1);
+    EXPECT_THAT(
+        ended.output,
+        HasSubstr("cake: error: rank 0 on " + host_name() +
+                  ", decode, layer 5: waits in barrier, call 2 of ranks 0, 1, 2, and for 1 s none "
+                  "of them got anything done. Not come: rank 2 on " +
+                  host_name() + ", in decode, layer 5."));
+    EXPECT_LT(ended.seconds, 10);
+}
+
+TEST_F(StartUp, EndsRanksWhoseDevicesWaitForEachOther) {
+    const Ended ended = on_three_ranks("GPUs wait");
+    EXPECT_EQ(ended.exit_code, 1);
+    EXPECT_THAT(ended.output, HasSubstr("waits in work of the GPU, of ranks 0, 1, 2"));
+    EXPECT_LT(ended.seconds, 10);
+}
+
 TEST_F(StartUp, IsOneRankWithoutALauncher) {
     EXPECT_EQ(shell(kProgram + " 'nobody fails'").exit_code, 0);
     const Ended ended = shell(kProgram + " 'one fails'");
