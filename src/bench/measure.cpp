@@ -81,7 +81,7 @@ DecodeMeasure measure_decode(Engine& engine, const Prefilled& from, int prompt_t
     DecodeBatch together(rank, engine.model(), from.policy, engine.workspace());
     for (int i = 0; i < batch; ++i) {
         caches.push_back(std::make_unique<SequenceCache>(from.cache.copy(rank.dev, rank.stream)));
-        together.add(*caches.back(), prompt_tokens, new_tokens + 1, from.budgets);
+        together.add(*caches.back(), prompt_tokens, kUncountedSteps + new_tokens, from.budgets);
     }
     std::vector<TokenId> tokens(std::size_t(batch), from.first);
     const auto step = [&] {
@@ -90,7 +90,8 @@ DecodeMeasure measure_decode(Engine& engine, const Prefilled& from, int prompt_t
         for (int b = 0; b < batch; ++b)
             tokens[std::size_t(b)] = best(logits.view().row(b));
     };
-    step();
+    for (int i = 0; i < kUncountedSteps; ++i)
+        step();
     out.times = {};
     engine.comm().barrier();
     const Timer timer;

@@ -28,8 +28,11 @@ struct DecodeMeasure {
     double bytes = 0;  // weights and caches that this rank read, all steps
 };
 
-// `batch` sequences with copies of one cache take `new_tokens` steps, each the best token of the last; a step before them
-// is not counted.
+// Steps before those that count: on a GPU the second is captured (engine/captured_steps.h).
+inline constexpr int kUncountedSteps = 2;
+
+// `batch` sequences with copies of one cache take `new_tokens` steps, each the best token of the last, after those that do
+// not count.
 DecodeMeasure measure_decode(Engine& engine, const Prefilled& from, int prompt_tokens, int batch,
                              int new_tokens);
 

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "bench/measure.h"
+
 namespace cake {
 
 std::vector<Policy> study_policies(const RunConfig& config, const ModelConfig& model) {
@@ -48,8 +50,8 @@ PlanInput study_plan(const RunConfig& config, const ModelConfig& model, int rank
         return *std::max_element(values.begin(), values.end());
     };
     // The step before the clock starts takes a token too.
-    PlanInput plan =
-        plan_input(config, model, ranks, prompt, largest(config.bench.new_tokens) + 1, types);
+    PlanInput plan = plan_input(config, model, ranks, prompt,
+                                largest(config.bench.new_tokens) + kUncountedSteps, types);
     plan.policies = study_policies(config, model);
     plan.batch = largest(config.bench.batches);
     plan.shorter = true;

@@ -35,6 +35,7 @@ void CapturedSteps::run(const Key& key, const Step& step) {
         return step(rank_);
     auto t = rank_.time(Phase::Replay);
     captured.replay();
+    rank_.dev.synchronize(rank_.stream);  // for the logits, which are next: the phase is the step's
     ++replays_;
 }
 

@@ -22,6 +22,7 @@ public:
 
     explicit CapturedSteps(const Rank& rank) : rank_(rank) {}
 
+    // Where the step was replayed it is done, else it is in the stream.
     void run(const Key& key, const Step& step);
 
     // Equal keys no longer mean equal steps: memory has moved. The stream is empty.
