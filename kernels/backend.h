@@ -77,6 +77,8 @@ public:
     virtual void synchronize(Stream s) = 0;
     virtual Event record(Stream s) = 0;
     virtual void wait(Stream s, Event e) = 0;
+    // From one event to a later one; nothing where the device has not come to that yet.
+    virtual std::optional<double> seconds_between(const Event& begin, const Event& end) = 0;
 
     // ---- transformer block --------------------------------------------------------------------------------------
     // out[i, :] = table[ids[i] - first_row, :], zeros where the id lies outside this rank's rows of the vocabulary.

@@ -204,7 +204,7 @@ Tensor lm_head(const Rank& rank, const Model& model, View x, Workspace& ws) {
 
     View staged = ws.host_logits.view().reshaped(gathered.shape());
     rank.dev.copy(rank.stream, staged, gathered);
-    rank.dev.synchronize(rank.stream);
+    rank.wait();
     Tensor out = Tensor::host(DType::F32, {n, config.vocab});  // rows whole again
     const float* from = staged.span<float>().data();
     for (int r = 0; r < ranks; ++r) {

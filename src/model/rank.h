@@ -1,21 +1,27 @@
 // What every step of the engine gets: where to compute, how to speak, and where to book the time.
 #pragma once
 
-#include "base/timer.h"
 #include "comm/communicator.h"
 #include "kernels/backend.h"
+#include "model/phase_clock.h"
 
 namespace cake {
 
 struct Rank {
     Backend& dev;
     Communicator& comm;
-    PhaseTimes* times;
+    PhaseClock* times;  // null: time is not booked
     Stream stream{};
     Communicator* sharers = nullptr;  // ranks that hold this rank's KV head with it; null: none do
     Stream wire{1};  // of sums over ranks that are made beside what `stream` computes
 
-    PhaseScope time(Phase phase) const { return PhaseScope(*times, phase); }
+    PhaseScope time(Phase phase) const { return PhaseScope(times, phase, stream); }
+    // Until all that is in the stream is done; its time is booked then.
+    void wait() const {
+        dev.synchronize(stream);
+        if (times)
+            times->settle();
+    }
 };
 
 }  // namespace cake
