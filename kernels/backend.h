@@ -88,6 +88,8 @@ public:
     virtual void synchronize(Stream s) = 0;
     virtual Event record(Stream s) = 0;
     virtual void wait(Stream s, Event e) = 0;
+    // From one event to a later one; nothing where the device has not come to that yet.
+    virtual std::optional<double> seconds_between(const Event& begin, const Event& end) = 0;
 
     // Calls `work` once without running what it puts into the stream, which each call of the result then puts there: with
     // the same numbers and addresses, and what lies at these by then. `work` puts in kernels, copies and collectives only,

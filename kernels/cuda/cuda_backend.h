@@ -2,7 +2,6 @@
 // (one header a kernel family), both of which the emulation on the host has too. Kernels of a family are in its .cu.
 #pragma once
 
-#include <array>
 #include <memory>
 #include <vector>
 
@@ -32,9 +31,9 @@ public:
     void copy(Stream s, View to, View from) override;
     void fill_zero(Stream s, View x) override;
     void synchronize(Stream s) override;
-    // An event counts until kEvents later ones are recorded.
     Event record(Stream s) override;
     void wait(Stream s, Event e) override;
+    std::optional<double> seconds_between(const Event& begin, const Event& end) override;
     // As a CUDA graph, which keeps the scratch that it was captured with. Not where CAKE_GRAPHS is 0 in the environment, nor
     // where CAKE_SYNC wants to wait for each kernel.
     std::function<void()> capture(Stream s, const std::function<void()>& work) override;
@@ -100,16 +99,15 @@ private:
     // The same, null too where there is not enough.
     void* scratch_or_null(Stream s, std::size_t bytes);
 
-    static constexpr int kEvents = 64;
-
     int device_, ranks_;
     DType activations_;
     bool captures_;
     std::shared_ptr<CudaPool> pool_;                // lives as long as what was allocated
     std::vector<gpu::OwnedQueue> queues_;           // by Stream::index, made when first used
     std::vector<std::shared_ptr<Buffer>> scratch_;  // likewise; shared with what was captured
-    std::array<gpu::OwnedEvent, kEvents> events_;
-    int next_event_ = 0;
+    // Events come back to it with the last copy of what record() returned.
+    std::shared_ptr<std::vector<gpu::OwnedEvent>> idle_events_ =
+        std::make_shared<std::vector<gpu::OwnedEvent>>();
     std::vector<std::weak_ptr<std::function<void()>>> looks_;  // of while_waiting()
     gpu::Gemm gemm_;
     gpu::CudnnAttention cudnn_;

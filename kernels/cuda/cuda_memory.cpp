@@ -96,17 +96,38 @@ std::shared_ptr<void> CudaBackend::while_waiting(std::function<void()> look) {
     return handle;
 }
 
-Event CudaBackend::record(Stream s) {
-    const int index = next_event_;
-    next_event_ = (next_event_ + 1) % kEvents;
-    gpu::OwnedEvent& event = events_[std::size_t(index)];
-    if (!event)
-        event = gpu::make_event();
-    gpu::record(event, queue(s));
-    return {index};
+namespace {
+
+const gpu::OwnedEvent& of_device(const Event& e) {
+    CAKE_CHECK(e.of_device, "an event that was not recorded");
+    return *static_cast<const gpu::OwnedEvent*>(e.of_device.get());
 }
 
-void CudaBackend::wait(Stream s, Event e) { gpu::wait(queue(s), events_[std::size_t(e.index)]); }
+}  // namespace
+
+Event CudaBackend::record(Stream s) {
+    gpu::OwnedEvent event;
+    if (idle_events_->empty()) {
+        event = gpu::make_event();
+    } else {
+        event = std::move(idle_events_->back());
+        idle_events_->pop_back();
+    }
+    gpu::record(event, queue(s));
+    return {.of_device = std::shared_ptr<gpu::OwnedEvent>(
+                new gpu::OwnedEvent(std::move(event)), [idle = idle_events_](gpu::OwnedEvent* e) {
+                    idle->push_back(std::move(*e));
+                    delete e;
+                })};
+}
+
+void CudaBackend::wait(Stream s, Event e) { gpu::wait(queue(s), of_device(e)); }
+
+std::optional<double> CudaBackend::seconds_between(const Event& begin, const Event& end) {
+    if (!gpu::has_happened(of_device(end)))
+        return {};
+    return gpu::seconds_between(of_device(begin), of_device(end));
+}
 
 std::function<void()> CudaBackend::capture(Stream s, const std::function<void()>& work) {
     if (!captures_)

@@ -162,6 +162,15 @@ void record(const OwnedEvent& event, Queue queue) {
 void wait(Queue queue, const OwnedEvent& event) {
     CUDA_CHECK(cudaStreamWaitEvent(queue, event.get(), 0));
 }
+bool has_happened(const OwnedEvent& event) {
+    const cudaError_t status = cudaEventQuery(event.get());
+    if (status == cudaErrorNotReady) {
+        cudaGetLastError();  // else the next launch reports it
+        return false;
+    }
+    CUDA_CHECK(status);
+    return true;
+}
 double seconds_between(const OwnedEvent& begin, const OwnedEvent& end) {
     float milliseconds = 0;
     CUDA_CHECK(cudaEventElapsedTime(&milliseconds, begin.get(), end.get()));

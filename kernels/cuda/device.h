@@ -81,6 +81,7 @@ OwnedEvent make_event();
 void record(const OwnedEvent& event, Queue queue);
 // What is put into the queue from now on waits for the event's last record.
 void wait(Queue queue, const OwnedEvent& event);
+bool has_happened(const OwnedEvent& event);  // its last record
 // Between two records that have happened, on the device's clock.
 double seconds_between(const OwnedEvent& begin, const OwnedEvent& end);
 

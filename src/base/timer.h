@@ -37,40 +37,4 @@ struct PhaseTimes {
     double operator[](Phase p) const { return seconds[std::size_t(p)]; }
 };
 
-// Adds the time of its scope to a phase; null: to none.
-class PhaseScope {
-public:
-    PhaseScope(PhaseTimes* times, Phase phase) : times_(times), phase_(phase) {}
-    ~PhaseScope() {
-        if (times_)
-            (*times_)[phase_] += timer_.seconds();
-    }
-    PhaseScope(const PhaseScope&) = delete;
-    PhaseScope& operator=(const PhaseScope&) = delete;
-
-private:
-    PhaseTimes* times_;
-    Phase phase_;
-    Timer timer_;
-};
-
-// Adds what its scope takes of `all`, and its time, to `share` too.
-class PhaseShare {
-public:
-    PhaseShare(const PhaseTimes& all, PhaseTimes& share) : all_(all), before_(all), share_(share) {}
-    ~PhaseShare() {
-        for (std::size_t i = 0; i < all_.seconds.size(); ++i)
-            share_.seconds[i] += all_.seconds[i] - before_.seconds[i];
-        share_.total_s += timer_.seconds();
-    }
-    PhaseShare(const PhaseShare&) = delete;
-    PhaseShare& operator=(const PhaseShare&) = delete;
-
-private:
-    const PhaseTimes& all_;
-    PhaseTimes before_;
-    PhaseTimes& share_;
-    Timer timer_;
-};
-
 }  // namespace cake

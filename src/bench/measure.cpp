@@ -33,8 +33,8 @@ std::vector<Prefilled> measure_prefill(Engine& engine, std::span<const TokenId> 
                                        const std::vector<Policy>& policies) {
     const ModelConfig& model = engine.plan().model;
     const int S = int(prompt.size());
-    PhaseTimes times;
-    const Rank rank = engine.rank(times);
+    PhaseClock clock(engine.dev());
+    const Rank rank = engine.rank(clock);
     std::vector<SequenceCache> caches;
     caches.reserve(policies.size());
     std::vector<Eviction> evictions;
@@ -54,9 +54,9 @@ std::vector<Prefilled> measure_prefill(Engine& engine, std::span<const TokenId> 
     const Timer timer;
     const Tensor logits =
         prefill(rank, engine.model(), prompt, evictions, engine.workspace(), options);
-    times.total_s = timer.seconds();
 
-    PhaseTimes shared = times;
+    PhaseTimes shared = clock.times();
+    shared.total_s = timer.seconds();
     for (const Eviction& e : evictions)
         add(shared, e.own, -1);
     std::vector<Prefilled> out;
@@ -76,7 +76,8 @@ std::vector<Prefilled> measure_prefill(Engine& engine, std::span<const TokenId> 
 DecodeMeasure measure_decode(Engine& engine, const Prefilled& from, int prompt_tokens, int batch,
                              int new_tokens) {
     DecodeMeasure out;
-    const Rank rank = engine.rank(out.times);
+    PhaseClock clock(engine.dev());
+    const Rank rank = engine.rank(clock);
     std::vector<std::unique_ptr<SequenceCache>> caches;
     DecodeBatch together(rank, engine.model(), from.policy, engine.workspace());
     for (int i = 0; i < batch; ++i) {
@@ -92,7 +93,7 @@ DecodeMeasure measure_decode(Engine& engine, const Prefilled& from, int prompt_t
     };
     for (int i = 0; i < kUncountedSteps; ++i)
         step();
-    out.times = {};
+    clock.restart();
     engine.comm().barrier();
     const Timer timer;
     for (int i = 0; i < new_tokens; ++i) {
@@ -102,7 +103,9 @@ DecodeMeasure measure_decode(Engine& engine, const Prefilled& from, int prompt_t
             read.push_back(cache.get());
         out.bytes += step_bytes(engine, read);
     }
-    out.times.total_s = timer.seconds();
+    const double total_s = timer.seconds();
+    out.times = clock.times();
+    out.times.total_s = total_s;
     return out;
 }
 

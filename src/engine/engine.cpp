@@ -34,13 +34,15 @@ Engine::Engine(Backend& dev, Communicator& comm, const Checkpoint& checkpoint,
       workspace_(dev, plan.model, model_.shard, workspace_size(plan)),
       pool_(std::make_unique<PagePool>(dev, page_layout(plan, model_.shard),
                                        int(plan_rank(plan, comm.rank()).pages))),
+      prefill_clock_(dev),
+      decode_clock_(dev),
       load_s_(load_timer_.seconds()) {}
 
-Rank Engine::rank(PhaseTimes& times) {
+Rank Engine::rank(PhaseClock& clock) {
     if (!sharers_ && model_.shard.ranks > plan_.model.n_kv_heads)
         sharers_ = comm_.split(int(model_.shard.kv_heads.begin));
     Communicator* sharers = model_.shard.shares_kv() ? sharers_.get() : nullptr;
-    return {dev_, comm_, &times, {}, sharers, status_};
+    return {dev_, comm_, &clock, {}, sharers, status_};
 }
 
 Communicator::Traffic Engine::sharing_traffic() const {

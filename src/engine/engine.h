@@ -75,13 +75,13 @@ public:
     PagePool& pool() { return *pool_; }
     Workspace& workspace() { return workspace_; }
     // Collective at its first call, which connects the ranks that share a KV head.
-    Rank rank(PhaseTimes& times);
+    Rank rank(PhaseClock& clock);
     Communicator& comm() const { return comm_; }
     Backend& dev() { return dev_; }
     // Messages among the ranks that share a KV head; zeros where none do.
     Communicator::Traffic sharing_traffic() const;
-    PhaseTimes& prefill_times() { return prefill_times_; }
-    PhaseTimes& decode_times() { return decode_times_; }
+    PhaseClock& prefill_clock() { return prefill_clock_; }
+    PhaseClock& decode_clock() { return decode_clock_; }
     Work& work() { return work_; }
     double load_seconds() const { return load_s_; }
 
@@ -95,7 +95,7 @@ private:
     Workspace workspace_;
     std::unique_ptr<PagePool> pool_;
     std::unique_ptr<Communicator> sharers_;
-    PhaseTimes prefill_times_, decode_times_;
+    PhaseClock prefill_clock_, decode_clock_;
     Work work_;
     double load_s_ = 0;
 };

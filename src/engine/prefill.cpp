@@ -30,9 +30,9 @@ Tensor prefill(const Rank& rank, const Model& model, std::span<const TokenId> pr
             [&](View q, const LayerKv& so_far, int first) { observer.see(q, so_far, first); },
             [&](int tokens) { options.report(l, tokens); });
 
-        rank.dev.synchronize(rank.stream);  // from here on time is a policy's own
+        rank.wait();  // from here on time is a policy's own
         for (auto& [policy, cascade, cache, seen, own] : evictions) {
-            const PhaseShare share(*rank.times, own);
+            const PhaseShare share(rank.times, rank.stream, own);
             // How widely (H) and how restlessly (V) did the window attend? Every query head lives on exactly one rank,
             // so two summed numbers are the global answer: P = H^(1/tau1) * V^(1/tau2).
             seen.push_back(observer.preference(policy, kv));
@@ -51,8 +51,10 @@ Tensor prefill(const Rank& rank, const Model& model, std::span<const TokenId> pr
             View keep = top_k(rank, score, kept[l], ws);  // [n_kv, kept[l]], best first
             keep_tokens(rank, cache, l, kv, cascade.window(), keep, observer.running(policy));
         }
-        if (!options.go_on(l))
+        if (!options.go_on(l)) {
+            rank.wait();  // what is booked to a policy is booked before it goes
             return {};
+        }
     }
     for (auto& e : evictions) {
         prepare_decoding(rank, e.policy, e.cache);

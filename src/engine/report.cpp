@@ -61,10 +61,11 @@ json rate(double amount, double seconds) {
 json roofline_json(Engine& engine) {
     const Work& work = engine.work();
     return {{"bytes_per_token", rate(work.decode_bytes, double(work.step_tokens))},
-            {"achieved_gb_s", rate(work.decode_bytes / 1e9, engine.decode_times().total_s)},
+            {"achieved_gb_s", rate(work.decode_bytes / 1e9, engine.decode_clock().times().total_s)},
             {"peak_gb_s", nullptr},
             {"flops", work.prefill_flops},
-            {"achieved_tflop_s", rate(work.prefill_flops / 1e12, engine.prefill_times().total_s)},
+            {"achieved_tflop_s",
+             rate(work.prefill_flops / 1e12, engine.prefill_clock().times().total_s)},
             {"peak_tflop_s", nullptr}};
 }
 
@@ -122,8 +123,8 @@ json make_report(Engine& engine, Communicator& all, const ReportContext& context
                         {"device_peak_bytes", on_gpus ? column(ranks, "device_peak") : json()},
                         {"device_used_bytes", on_gpus ? column(ranks, "device_used") : json()}};
     report["time"] = {{"load_s", engine.load_seconds()},
-                      {"prefill", to_json(engine.prefill_times())},
-                      {"decode", to_json(engine.decode_times())}};
+                      {"prefill", to_json(engine.prefill_clock().times())},
+                      {"decode", to_json(engine.decode_clock().times())}};
     report["traffic"] = traffic_json(engine);
     report["roofline"] = roofline_json(engine);
     return report;

@@ -52,8 +52,8 @@ public:
           options_(options),
           model_(engine.model()),
           policy_(engine.plan().policies.front()),
-          prefill_rank_(engine.rank(engine.prefill_times())),
-          decode_rank_(engine.rank(engine.decode_times())),
+          prefill_rank_(engine.rank(engine.prefill_clock())),
+          decode_rank_(engine.rank(engine.decode_clock())),
           batch_(decode_rank_, model_, policy_, engine.workspace()) {}
 
     bool run() {
@@ -202,7 +202,7 @@ bool Scheduler::start(std::unique_ptr<Running> sequence) {
     if (!logits)
         return false;
     s.out.timings.prefill_s = s.since_start.seconds() - interleaved_s_;
-    engine_.prefill_times().total_s += s.out.timings.prefill_s;
+    engine_.prefill_clock().times().total_s += s.out.timings.prefill_s;
     s.out.evicted = evictions[0].cascade.evicts();
     if (options_.layers)
         s.out.layers = layer_results(s.cache, evictions[0]);
@@ -213,7 +213,7 @@ bool Scheduler::start(std::unique_ptr<Running> sequence) {
     Running* newest = running_.back().get();
     const Timer timer;
     take(std::span(&newest, 1), logits);  // booked to decoding, as all sampling
-    engine_.decode_times().total_s += timer.seconds();
+    engine_.decode_clock().times().total_s += timer.seconds();
     return true;
 }
 
@@ -229,7 +229,7 @@ void Scheduler::step() {
     const Tensor logits = batch_.step(tokens);  // [batch, vocab]
     account_step();
     take(sequences, logits);
-    engine_.decode_times().total_s += timer.seconds();
+    engine_.decode_clock().times().total_s += timer.seconds();
     since_step_ = Timer();
 }
 

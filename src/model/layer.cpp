@@ -208,7 +208,7 @@ void lm_head(const Rank& rank, const Model& model, View x, Workspace& ws) {
 Tensor wait_for_logits(const Rank& rank, const Model& model, std::int64_t n, const Workspace& ws) {
     const ModelConfig& config = model.config;
     const int ranks = rank.comm.size();
-    rank.dev.synchronize(rank.stream);
+    rank.wait();
     Tensor out = Tensor::host(DType::F32, {n, config.vocab});  // rows whole again
     const float* from = ws.host_logits.view().as<float>();
     for (int r = 0; r < ranks; ++r) {

@@ -46,7 +46,7 @@ std::optional<LayerPreference> Observer::preference(const Policy& policy, const 
     observe(policy, kv);
     double sums[2];
     rank_.dev.copy(rank_.stream, View(sums, DType::F64, {2}), ws_.sums);
-    rank_.dev.synchronize(rank_.stream);
+    rank_.wait();
     {
         auto t = rank_.time(Phase::AllReduce);
         rank_.comm.sum(sums);

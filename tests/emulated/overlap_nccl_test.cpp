@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 
 #include "comm/nccl.h"
+#include "engine/engine.h"
 #include "kernels/cuda/cuda_backend.h"
 #include "simt/queues.h"
 #include "simt/simt.h"
@@ -95,7 +96,7 @@ protected:
             plan.chunk = kChunk;
             plan.cache = plan.activation = plan.residual = type();
             plan.overlap = overlap;
-            PhaseTimes times;
+            PhaseClock times(*dev);
             const Rank rank{*dev, *comm, &times};
             const Shard shard = shard_of(plan.model, ranks(), comm->rank());
             const Model model = load_model(*dev, Checkpoint::open(golden_.model_path()), plan.model,
@@ -207,6 +208,43 @@ TEST_P(OverlapOfAPrompt, SumsAsOftenAsThePlanSays) {
     const int shared = ranks() == 3 ? kNewTokens - 1 : 0;  // scores of the head that two hold
     EXPECT_EQ(all_reduces(), planned.prefill_all_reduces +
                                  (kNewTokens - 1) * planned.all_reduces_per_token + shared);
+}
+
+// Of the sums, what the stream that computes waits for them.
+TEST_P(OverlapOfAPrompt, TakesPhasesOneAfterAnother) {
+    run_ranks(ranks(), [&](Communicator& threads) {
+        const auto dev = make_gpu(type(), {.late = kWire});
+        const auto comm = over_nccl(threads.split(0), *dev);
+        PlanInput plan;
+        plan.model = read_model_config(golden_.model_path());
+        plan.policies = {policy_named("h2o")};
+        plan.ranks = ranks();
+        plan.prompt = kPrompt;
+        plan.new_tokens = kNewTokens;
+        plan.chunk = 24;
+        plan.weights = WeightTypes(type());
+        plan.cache = plan.activation = plan.residual = type();
+        plan.overlap = true;
+        Engine engine(*dev, *comm, Checkpoint::open(golden_.model_path()), plan);
+        Request request;
+        request.prompt = golden_.prompt("p300");
+        request.prompt.resize(kPrompt);
+        request.max_new_tokens = kNewTokens;
+        const Generation g = engine.generate(request);
+        const auto expect_phases = [](const PhaseTimes& times, std::vector<Phase> phases) {
+            double sum = 0;
+            for (const double s : times.seconds)
+                sum += s;
+            EXPECT_LE(sum, times.total_s);
+            for (const Phase p : phases)
+                EXPECT_GT(times[p], 0) << int(p);
+        };
+        expect_phases(
+            engine.prefill_clock().times(),
+            {Phase::Linear, Phase::Attention, Phase::Observe, Phase::Evict, Phase::AllReduce});
+        expect_phases(engine.decode_clock().times(),
+                      {Phase::Linear, Phase::Attention, Phase::Evict, Phase::AllReduce});
+    });
 }
 
 INSTANTIATE_TEST_SUITE_P(Ranks, OverlapOfAPrompt,

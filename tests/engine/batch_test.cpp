@@ -46,7 +46,7 @@ std::vector<std::vector<TokenId>> decode_together(int ranks, const std::vector<i
         plan.new_tokens = 12;
         plan.batch = int(lengths.size());
         plan.chunk = 128;
-        PhaseTimes times;
+        PhaseClock times(*dev);
         const Shard shard = shard_of(plan.model, comm.size(), comm.rank());
         std::unique_ptr<Communicator> sharers;
         if (comm.size() > plan.model.n_kv_heads)

@@ -35,7 +35,7 @@ TEST(Check, FindsCopiesOfASharedKvHeadThatHoldOtherTokens) {
             keep.span<std::int32_t>()[0] = same ? 7 : 7 + comm.rank();
             cache.store(*dev, {}, 0, k, k, 3, keep);
             cache.order(*dev, {}, DecodeOrder::Position);
-            PhaseTimes times;
+            PhaseClock times(*dev);
             const Rank rank{*dev, comm, &times, {}, &comm};
             if (same)
                 EXPECT_NO_THROW(check_equal_copies(rank, Policy{}, cache));

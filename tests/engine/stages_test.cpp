@@ -32,7 +32,7 @@ TEST_P(Stages, ScoresAndBudgetsAreThoseOfTheOfficialCode) {
     plan.chunk = 77;
     auto dev = make_cpu_backend(1);
     auto self = make_self_communicator();
-    PhaseTimes times;
+    PhaseClock times(*dev);
     const Rank rank{*dev, *self, &times};
     const Shard shard = shard_of(plan.model, 1, 0);
     const Model model =

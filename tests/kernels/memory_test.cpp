@@ -1,3 +1,6 @@
+#include <chrono>
+#include <thread>
+
 #include <gmock/gmock.h>
 
 #include "support/backends.h"
@@ -28,7 +31,7 @@ TEST_P(Memory, LetsAStreamWaitForAnother) {
     const Stream first{0}, second{1};
     const Tensor host = upload(dev(), std::vector<float>(1000, 3), {1000}),
                  there = dev().tensor(DType::F32, {1000});
-    for (int i = 0; i < 100; ++i) {  // more events than a backend keeps
+    for (int i = 0; i < 100; ++i) {
         dev().fill_zero(first, there);
         dev().copy(first, there, host);
         dev().wait(second, dev().record(first));
@@ -37,6 +40,17 @@ TEST_P(Memory, LetsAStreamWaitForAnother) {
         dev().synchronize(second);
         EXPECT_THAT(back.span<float>(), testing::Each(3));
     }
+}
+
+TEST_P(Memory, TellsTheSecondsBetweenEventsThatHaveHappened) {
+    const Event begin = dev().record(stream);
+    std::this_thread::sleep_for(std::chrono::milliseconds(2));
+    const Event end = dev().record(stream);
+    dev().synchronize(stream);
+    const auto seconds = dev().seconds_between(begin, end);
+    ASSERT_TRUE(seconds.has_value());
+    EXPECT_GE(*seconds, 0.0019);
+    EXPECT_EQ(dev().seconds_between(begin, begin), 0);
 }
 
 TEST_P(Memory, IsAligned) {

@@ -1,11 +1,16 @@
 // What only the CUDA backend does.
 #include "kernels/cuda/cuda_backend.h"
 
+#include <chrono>
 #include <cstdlib>
+#include <thread>
 
 #include <gmock/gmock.h>
 
 #include "kernels/backend.h"
+#include "model/rank.h"
+#include "simt/queues.h"
+#include "simt/simt.h"
 #include "support/backends.h"
 
 namespace cake {
@@ -128,6 +133,87 @@ TEST_F(EmulatedBackend, CapturesNothingWhereTheEnvironmentSaysSo) {
         unsetenv(name);
         EXPECT_FALSE(dev->capture({}, [] { ADD_FAILURE() << "called"; })) << name;
     }
+}
+
+TEST_F(EmulatedBackend, UsesAnEventAgainWhenNobodyHoldsIt) {
+    const auto device_event = [](const Event& e) {
+        return static_cast<const gpu::OwnedEvent*>(e.of_device.get())->get();
+    };
+    std::optional<Event> first = dev_->record({});
+    const auto* const of_first = device_event(*first);
+    const Event second = dev_->record({}), copy = *first;
+    EXPECT_NE(device_event(second), of_first);
+    first.reset();
+    EXPECT_NE(device_event(dev_->record({})), of_first) << "a copy is there";
+    for (int i = 0; i < 3; ++i)
+        EXPECT_EQ(device_event(dev_->record({})), device_event(dev_->record({})));
+    EXPECT_THROW(dev_->wait({}, Event{}), Error);
+}
+
+// ---- phases, booked in the device's time -----------------------------------------------------------------------------
+
+class EmulatedPhases : public EmulatedBackend {
+protected:
+    void SetUp() override { gpu::run_late(cuda_queue(*dev_, {})); }
+
+    // Put in at once, done later.
+    void work(int milliseconds) {
+        gpu::put(cuda_queue(*dev_, {}),
+                 [=] { std::this_thread::sleep_for(std::chrono::milliseconds(milliseconds)); });
+    }
+
+    std::unique_ptr<Communicator> self_ = make_self_communicator();
+    PhaseClock clock_{*dev_};
+    const Rank rank_{*dev_, *self_, &clock_};
+};
+
+TEST_F(EmulatedPhases, TakeWhatTheDeviceTakesAndNotThePuttingIn) {
+    const Timer wall;
+    {
+        auto t = rank_.time(Phase::Linear);
+        work(20);
+    }
+    work(20);  // of no phase
+    {
+        auto t = rank_.time(Phase::Attention);
+        work(10);
+    }
+    EXPECT_EQ(clock_.times()[Phase::Linear], 0) << "nobody has waited";
+    rank_.wait();
+    const PhaseTimes& times = clock_.times();
+    EXPECT_GE(times[Phase::Linear], 0.02);
+    EXPECT_GE(times[Phase::Attention], 0.01);
+    EXPECT_LE(times[Phase::Linear] + times[Phase::Attention] + 0.02, wall.seconds());
+}
+
+TEST_F(EmulatedPhases, AreBookedToAShareTooWithItsWholeTime) {
+    PhaseTimes share;
+    {
+        auto t = rank_.time(Phase::Evict);
+        work(1);
+    }
+    {
+        const PhaseShare s(&clock_, {}, share);
+        work(10);
+        auto t = rank_.time(Phase::Evict);
+        work(10);
+    }
+    rank_.wait();
+    EXPECT_GE(share[Phase::Evict], 0.01);
+    EXPECT_GE(share.total_s, share[Phase::Evict] + 0.01);
+    EXPECT_GT(clock_.times()[Phase::Evict], share[Phase::Evict]);
+    EXPECT_EQ(clock_.times().total_s, 0) << "whoever has the clock says what is all";
+}
+
+TEST_F(EmulatedPhases, AreNotBookedWithoutAClock) {
+    Rank untimed = rank_;
+    untimed.times = nullptr;
+    {
+        auto t = untimed.time(Phase::Linear);
+        work(1);
+    }
+    untimed.wait();
+    EXPECT_EQ(clock_.times()[Phase::Linear], 0);
 }
 
 TEST_F(EmulatedBackend, RefusesToSplitIntoKeysOfOtherHeads) {

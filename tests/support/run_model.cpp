@@ -64,7 +64,7 @@ std::vector<RunOutcome> run_on(Backend& dev, Communicator& comm, const RunSettin
     plan.cache = s.cache;
     plan.overlap = s.overlap;
 
-    PhaseTimes times;
+    PhaseClock times(dev);
     const Shard shard = shard_of(plan.model, comm.size(), comm.rank());
     std::unique_ptr<Communicator> sharers;
     if (comm.size() > plan.model.n_kv_heads)

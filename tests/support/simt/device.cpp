@@ -231,6 +231,7 @@ void wait(Queue queue, const OwnedEvent& event) {
         }
     });
 }
+bool has_happened(const OwnedEvent& event) { return event->last->at.has_value(); }
 double seconds_between(const OwnedEvent& begin, const OwnedEvent& end) {
     return std::chrono::duration<double>(end->last->at.value() - begin->last->at.value()).count();
 }
