@@ -168,6 +168,10 @@ void Watchdog::watch_waiting(double now_s) {
 }
 
 void Watchdog::accuse(const Group& group, const Whereabouts& mine, double now_s, double still_s) {
+    if (mine.call == Call::Device) {  // which no page says yet
+        mine_.enter(Call::Device, group.key, 0);
+        sleep_s(2 * period_s());
+    }
     // One of a host speaks: the lowest of those that wait, if it comes to the same end.
     const auto waits_too = [](const auto& n) { return n.page->call != Call::None; };
     if (lower_neighbour(waits_too)) {

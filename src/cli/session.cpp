@@ -32,7 +32,8 @@ std::size_t library_bytes(const PlanInput& plan, const Backend& dev) {
     const DeviceInfo device = dev.info();
     if (!device.own_memory)
         return 0;
-    const bool by_nccl = plan.ranks > 1 && device.ranks == 1 && !nccl_version().empty();
+    const bool by_nccl =
+        plan.ranks > 1 && !nccl_version().empty() && (device.ranks == 1 || nccl_shares_gpus());
     return gpu_library_bytes + (by_nccl ? nccl_bytes : 0);
 }
 

@@ -42,7 +42,7 @@ Rank Engine::rank(PhaseClock& clock) {
     if (!sharers_ && model_.shard.ranks > plan_.model.n_kv_heads)
         sharers_ = comm_.split(int(model_.shard.kv_heads.begin));
     Communicator* sharers = model_.shard.shares_kv() ? sharers_.get() : nullptr;
-    return {dev_, comm_, &clock, {}, sharers, status_};
+    return {.dev = dev_, .comm = comm_, .times = &clock, .sharers = sharers, .status = status_};
 }
 
 Communicator::Traffic Engine::sharing_traffic() const {

@@ -21,11 +21,9 @@ std::int64_t most_slots(const PlanInput& in, const Policy& p) {
         const std::int64_t whole = std::int64_t(prompt) + in.new_tokens;
         std::int64_t slots = whole;
         if (p.evicts(prompt)) {
-            // One layer may get the shares of all, and one token by rounding.
-            const bool shared_out = p.share == Share::Preference;
-            const std::int64_t budget =
-                shared_out ? in.model.n_layers * std::int64_t(p.prefix_budget()) + 1
-                           : p.prefix_budget();
+            // A layer may get the shares of all, and one token more by rounding.
+            const std::int64_t layers = p.share == Share::Uniform ? 1 : in.model.n_layers;
+            const std::int64_t budget = layers * p.prefix_budget() + 1;
             slots = std::min<std::int64_t>(budget, prompt - p.window) + p.window +
                     (grows ? in.new_tokens : 1);
         } else if (!grows) {

@@ -1,4 +1,5 @@
 // A rank that fails ends all, soon, with one message and the right exit code, as a shell sees it.
+#include <algorithm>
 #include <array>
 #include <cstdio>
 #include <cstdlib>
@@ -112,6 +113,7 @@ TEST_F(StartUp, EndsRanksThatWaitForOneThatIsStopped) {
 TEST_F(StartUp, EndsRanksWhoseDevicesWaitForEachOther) {
     const Ended ended = on_three_ranks("GPUs wait");
     EXPECT_EQ(ended.exit_code, 1);
+    EXPECT_EQ(std::count(ended.output.begin(), ended.output.end(), '\n'), 1) << ended.output;
     EXPECT_THAT(ended.output, HasSubstr("waits in work of the GPU, of ranks 0, 1, 2"));
     EXPECT_LT(ended.seconds, 10);
 }

@@ -50,8 +50,9 @@ public:
         const Shard shard = shard_of(plan_.model, threads.size(), threads.rank());
         if (threads.size() > plan_.model.n_kv_heads)
             sharers_ = comm_->split(int(shard.kv_heads.begin));
+        clock_.emplace(*dev_);
         rank_.emplace(
-            Rank{*dev_, *comm_, &times_, {}, shard.shares_kv() ? sharers_.get() : nullptr});
+            Rank{*dev_, *comm_, &*clock_, {}, shard.shares_kv() ? sharers_.get() : nullptr});
         model_ = std::make_unique<Model>(load_model(*dev_, Checkpoint::open(golden_.model_path()),
                                                     plan_.model, shard, DType::F32));
         ws_.emplace(*dev_, plan_.model, shard, workspace_size(plan_));
@@ -83,7 +84,7 @@ public:
             for (std::size_t i = 0; i < batch_->size(); ++i)
                 next.push_back(TokenId(7 * step + 3 * int(i) + 1));
             const auto before = comm_->traffic();
-            const PhaseTimes times_before = times_;
+            const PhaseTimes times_before = clock_->times();
             const std::int64_t replayed_before = batch_->replayed_steps();
             const Tensor logits = batch_->step(next);
             expect_planned_sums(comm_->traffic() - before);
@@ -121,17 +122,18 @@ private:
         EXPECT_EQ(planned.all_reduces_per_token, 1 + 2 * plan_.model.n_layers);
     }
 
-    void expect_one_phase(PhaseTimes expected) const {
-        EXPECT_GT(times_[Phase::Replay], expected[Phase::Replay]);
-        expected[Phase::Replay] = times_[Phase::Replay];
-        EXPECT_EQ(times_.seconds, expected.seconds);
+    void expect_one_phase(PhaseTimes expected) {
+        const PhaseTimes& times = clock_->times();
+        EXPECT_GT(times[Phase::Replay], expected[Phase::Replay]);
+        expected[Phase::Replay] = times[Phase::Replay];
+        EXPECT_EQ(times.seconds, expected.seconds);
     }
 
     Golden golden_;
     std::unique_ptr<Backend> dev_;
     std::unique_ptr<Communicator> comm_, sharers_;
     PlanInput plan_;
-    PhaseTimes times_;
+    std::optional<PhaseClock> clock_;
     std::optional<Rank> rank_;
     std::unique_ptr<Model> model_;
     std::optional<Workspace> ws_;

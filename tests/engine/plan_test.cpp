@@ -247,6 +247,32 @@ TEST(Plan, Llama8BAt128kIsTheBudgetAndOneLayer) {
     EXPECT_NEAR(double(p.weights) / 1e9, 16.06, 0.01);
 }
 
+TEST(Plan, CountsWhatAGpusKernelsWorkInByHand) {
+    ModelConfig m;
+    m.n_layers = 32;
+    m.d_model = 4096;
+    m.n_heads = 32;
+    m.n_kv_heads = 8;
+    m.d_head = 128;
+    m.d_ff = 14336;
+    m.vocab = 128256;
+    const auto work = [&](const Policy& policy, int batch, bool gpu = true) {
+        PlanInput in = input(m, {policy}, 1, 131072);
+        in.batch = batch;
+        in.gpu = gpu;
+        return plan_rank(in, 0).kernel_work;
+    };
+    EXPECT_EQ(work(full_policy(), 1, false), 0u);
+    EXPECT_EQ(work(full_policy(), 1), 32u << 20) << "a product's";
+    // Attention of a step: 131,136 slots in whole pages are 513 splits of a head, each leaves 128 + 2 floats.
+    EXPECT_EQ(work(full_policy(), 16), 16u * 32 * 513 * (128 + 2) * 4);
+    // Eviction with many slots: 12 bytes a slot of 128 heads at a time; 32,770 slots are 513 pages.
+    PolicyConfig streaming;
+    streaming.name = "streaming";
+    streaming.cache_size = 32768;
+    EXPECT_EQ(work(make_policy(streaming, m), 1), 128u * 513 * 64 * 12);
+}
+
 TEST(Plan, FlopsOfAPrefillByHand) {
     ModelConfig m;
     m.n_layers = 1;
