@@ -12,7 +12,7 @@ namespace cake {
 //   r, p   |u| / different words of the reference, of the prediction
 //   f      2 p r / (p + r + 1e-8)
 //
-// 0 where either text has no sentence. Texts are UTF-8. Python's gives up with 0 where a subsequence is longer than its stack
+// 0 where either text has no sentence. Texts are UTF-8. Python's gives up with 0 where its recursion goes too deep
 // (sentences of some thousand words); this does not.
 double rouge_l(std::string_view prediction, std::string_view reference);
 

@@ -152,12 +152,13 @@ TEST(EditSimilarity, RoundsHalvesToTheEvenNumber) {
 TEST(SequenceRatio, BeginsNoBlockAtWhatIsFrequentInALongText) {
     const auto x = [](std::size_t n) { return std::u32string(n, U'x'); };
     EXPECT_DOUBLE_EQ(sequence_ratio(x(198), x(199)), 2.0 * 198 / 397);
-    EXPECT_EQ(sequence_ratio(x(199), x(200)), 0);  // 200 of 200, and 3 are not frequent
-    EXPECT_DOUBLE_EQ(sequence_ratio(x(200), x(199)), 2.0 * 199 / 399);  // the second text decides
+    // 200 of 200 are frequent. But for the first "y", the texts' beginnings would match.
+    EXPECT_DOUBLE_EQ(sequence_ratio(U"y" + x(198), x(199)), 2.0 * 198 / 398);
+    EXPECT_EQ(sequence_ratio(U"y" + x(199), x(200)), 0);
+    EXPECT_DOUBLE_EQ(sequence_ratio(x(199), x(200)), 2.0 * 199 / 399);
     // A block that begins at "q" is made longer by them.
     EXPECT_DOUBLE_EQ(sequence_ratio(x(150) + U"q", x(199) + U"q"), 2.0 * 151 / 351);
     // As many as 1 % and one are not frequent yet: "x" and "y" are 3 each.
-    const std::u32string filler(0, U' ');
     std::u32string many;
     for (char32_t c = 0; c < 194; ++c)
         many += char32_t(0x4E00 + c);
