@@ -41,7 +41,8 @@ std::vector<fs::path> entries_of(const std::string& folder) {
 
 // The last name of a path, also of one that ends in a slash or in dots.
 std::string name_of(const std::string& folder) {
-    const fs::path path = fs::weakly_canonical(folder);
+    std::error_code ignored;
+    const fs::path path = fs::weakly_canonical(folder, ignored);
     return path.filename().empty() ? folder : path.filename().string();
 }
 
@@ -139,7 +140,7 @@ double score_row(const LongBenchTask& task, const Prediction& prediction) {
     }
     double best = 0;
     for (const std::string& answer : prediction.reference.answers)
-        best = std::max(best, score(task.metric, pred, answer, classes));
+        best = std::max(best, metric_score(task.metric, pred, answer, classes));
     return best;
 }
 

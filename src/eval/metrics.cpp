@@ -97,8 +97,8 @@ double token_f1(std::string_view prediction, std::string_view reference) {
     return (2 * precision * recall) / (precision + recall);
 }
 
-double classification(std::string_view prediction, std::string_view reference,
-                      std::span<const std::string> classes) {
+double classification_score(std::string_view prediction, std::string_view reference,
+                            std::span<const std::string> classes) {
     std::vector<std::string_view> named;
     for (const std::string& name : classes)
         if (prediction.find(name) != std::string_view::npos)
@@ -110,7 +110,7 @@ double classification(std::string_view prediction, std::string_view reference,
     return std::ranges::count(named, reference) > 0 ? 1.0 / double(named.size()) : 0;
 }
 
-double retrieval(std::string_view prediction, std::string_view reference) {
+double retrieval_score(std::string_view prediction, std::string_view reference) {
     constexpr std::u32string_view before = U"Paragraph ";
     const std::u32string text = code_points(reference);
     for (std::size_t at = text.find(before); at != std::u32string::npos;
@@ -122,7 +122,7 @@ double retrieval(std::string_view prediction, std::string_view reference) {
     throw usage_error("the answer {} is not of the form 'Paragraph N'", quote(reference));
 }
 
-double count(std::string_view prediction, std::string_view reference) {
+double count_score(std::string_view prediction, std::string_view reference) {
     return part_of_numbers(prediction, code_points(reference));
 }
 
@@ -140,14 +140,14 @@ double code_similarity(std::string_view prediction, std::string_view reference) 
     }
 }
 
-double score(Metric metric, std::string_view prediction, std::string_view reference,
-             std::span<const std::string> classes) {
+double metric_score(Metric metric, std::string_view prediction, std::string_view reference,
+                    std::span<const std::string> classes) {
     switch (metric) {
         case Metric::TokenF1: return token_f1(prediction, reference);
         case Metric::RougeL: return rouge_l(prediction, reference);
-        case Metric::Classification: return classification(prediction, reference, classes);
-        case Metric::Retrieval: return retrieval(prediction, reference);
-        case Metric::Count: return count(prediction, reference);
+        case Metric::Classification: return classification_score(prediction, reference, classes);
+        case Metric::Retrieval: return retrieval_score(prediction, reference);
+        case Metric::Count: return count_score(prediction, reference);
         case Metric::EditSimilarity: return code_similarity(prediction, reference);
     }
     return 0;

@@ -19,20 +19,20 @@ double token_f1(std::string_view prediction, std::string_view reference);
 
 // 1 / n where the reference is among the n classes that the prediction names; names that are parts of the reference's do
 // not count, save that after one such name the next in the list does, a slip of the official code that its figures contain.
-double classification(std::string_view prediction, std::string_view reference,
-                      std::span<const std::string> classes);
+double classification_score(std::string_view prediction, std::string_view reference,
+                            std::span<const std::string> classes);
 
 // The part of the prediction's numbers that is the reference's: of "Paragraph N" its N. Usage error where the reference
 // is none.
-double retrieval(std::string_view prediction, std::string_view reference);
+double retrieval_score(std::string_view prediction, std::string_view reference);
 // The part of the prediction's numbers that is the reference.
-double count(std::string_view prediction, std::string_view reference);
+double count_score(std::string_view prediction, std::string_view reference);
 
 // edit_similarity / 100 of the prediction's first line that has no '`', '#' or "//", as of a comment or a fence.
 double code_similarity(std::string_view prediction, std::string_view reference);
 
 // `classes`: those of a classification.
-double score(Metric metric, std::string_view prediction, std::string_view reference,
-             std::span<const std::string> classes);
+double metric_score(Metric metric, std::string_view prediction, std::string_view reference,
+                    std::span<const std::string> classes);
 
 }  // namespace cake

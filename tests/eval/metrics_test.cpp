@@ -88,41 +88,42 @@ TEST(RougeL, IsNothingWithoutSentences) {
 
 TEST(Classification, DividesByTheClassesThatAreNamed) {
     const Classes classes{"Food", "Date", "Order, rank"};
-    EXPECT_EQ(classification("Food", "Food", classes), 1);
-    EXPECT_EQ(classification("Food or Date", "Food", classes), 0.5);
-    EXPECT_EQ(classification("Date", "Food", classes), 0);
-    EXPECT_EQ(classification("food", "Food", classes), 0);
-    EXPECT_EQ(classification("", "Food", classes), 0);
+    EXPECT_EQ(classification_score("Food", "Food", classes), 1);
+    EXPECT_EQ(classification_score("Food or Date", "Food", classes), 0.5);
+    EXPECT_EQ(classification_score("Date", "Food", classes), 0);
+    EXPECT_EQ(classification_score("food", "Food", classes), 0);
+    EXPECT_EQ(classification_score("", "Food", classes), 0);
 }
 
 TEST(Classification, ForgivesClassesThatAreParts) {
-    EXPECT_EQ(classification("Other location", "Other location",
-                             Classes{"Other", "Other location", "location"}),
+    EXPECT_EQ(classification_score("Other location", "Other location",
+                                   Classes{"Other", "Other location", "location"}),
               1);
     // The loop goes on behind the name that took the place of a removed one.
-    EXPECT_EQ(classification("Other location", "Other location",
-                             Classes{"Other", "location", "Other location"}),
+    EXPECT_EQ(classification_score("Other location", "Other location",
+                                   Classes{"Other", "location", "Other location"}),
               0.5);
     // A part that is right is no whole.
-    EXPECT_EQ(classification("Other location", "Other", Classes{"Other", "Other location"}), 0.5);
+    EXPECT_EQ(classification_score("Other location", "Other", Classes{"Other", "Other location"}),
+              0.5);
 }
 
 TEST(Count, IsThePartOfNumbersThatAreRight) {
-    EXPECT_EQ(count("There are 5 or 6.", "5"), 0.5);
-    EXPECT_EQ(count("5", "5"), 1);
-    EXPECT_EQ(count("15", "5"), 0);
-    EXPECT_EQ(count("05", "5"), 0);
-    EXPECT_EQ(count("5 ٥", "5"), 0.5);  // a digit, and another text
-    EXPECT_EQ(count("five", "5"), 0);
-    EXPECT_EQ(count("", "5"), 0);
+    EXPECT_EQ(count_score("There are 5 or 6.", "5"), 0.5);
+    EXPECT_EQ(count_score("5", "5"), 1);
+    EXPECT_EQ(count_score("15", "5"), 0);
+    EXPECT_EQ(count_score("05", "5"), 0);
+    EXPECT_EQ(count_score("5 ٥", "5"), 0.5);  // a digit, and another text
+    EXPECT_EQ(count_score("five", "5"), 0);
+    EXPECT_EQ(count_score("", "5"), 0);
 }
 
 TEST(Retrieval, LooksForTheParagraphsNumber) {
-    EXPECT_EQ(retrieval("Paragraph 3 or 13", "Paragraph 13"), 0.5);
-    EXPECT_EQ(retrieval("13", "Paragraph 13"), 1);
-    EXPECT_EQ(retrieval("Paragraph", "Paragraph 13"), 0);
-    EXPECT_EQ(retrieval("7", "Paragraph x, Paragraph 7"), 1);
-    EXPECT_THAT(usage_message([] { retrieval("1", "paragraph 1"); }),
+    EXPECT_EQ(retrieval_score("Paragraph 3 or 13", "Paragraph 13"), 0.5);
+    EXPECT_EQ(retrieval_score("13", "Paragraph 13"), 1);
+    EXPECT_EQ(retrieval_score("Paragraph", "Paragraph 13"), 0);
+    EXPECT_EQ(retrieval_score("7", "Paragraph x, Paragraph 7"), 1);
+    EXPECT_THAT(usage_message([] { retrieval_score("1", "paragraph 1"); }),
                 HasSubstr("'paragraph 1' is not of the form 'Paragraph N'"));
 }
 
