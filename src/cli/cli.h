@@ -53,6 +53,7 @@ ExitCode run_doctor(CommandContext& context);
 ExitCode run_generate(CommandContext& context);
 ExitCode run_inspect(CommandContext& context);
 ExitCode run_plan(CommandContext& context);
+ExitCode run_score(CommandContext& context);
 ExitCode run_version(CommandContext& context);
 
 }  // namespace cake

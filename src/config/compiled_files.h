@@ -1,4 +1,4 @@
-// The files of configs/models and configs/machines as CMake compiled them in.
+// The files of configs/models, configs/machines and configs/evaluations as CMake compiled them in.
 #pragma once
 
 #include <span>
@@ -13,5 +13,6 @@ struct CompiledFile {
 // Sorted by path.
 std::span<const CompiledFile> model_files();
 std::span<const CompiledFile> machine_files();
+std::span<const CompiledFile> evaluation_files();
 
 }  // namespace cake
