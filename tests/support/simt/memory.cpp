@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <csignal>
+#include <cstdint>
 #include <cstdlib>
 #include <cstring>
 #include <map>
@@ -16,22 +17,30 @@ namespace {
 constexpr std::size_t kAlignment = 256;
 constexpr std::size_t kReserved = std::size_t(64)
                                   << 30;  // addresses; memory is taken when it is touched
+// Rights are changed in pieces of this size: where the system has huge pages, that is one entry of its tables, not 512.
+constexpr std::size_t kHugePage = std::size_t(2) << 20;
+
+std::uintptr_t round_up(std::uintptr_t n, std::uintptr_t unit) {
+    return (n + unit - 1) / unit * unit;
+}
 
 // Addresses in one piece, so that one call changes who may touch all that was ever handed out.
 class Arena {
 public:
     Arena() {
-        void* data =
-            mmap(nullptr, kReserved, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        void* data = mmap(nullptr, kReserved + kHugePage, PROT_NONE,
+                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
         if (data == MAP_FAILED)
             std::abort();
-        base_ = static_cast<char*>(data);
+        base_ = reinterpret_cast<char*>(round_up(std::uintptr_t(data), kHugePage));
+        madvise(base_, kReserved,
+                MADV_HUGEPAGE);  // fails where there are none, which is only slower
         free_[0] = kReserved;
         report_faults();
     }
 
     void* allocate(std::size_t bytes) {
-        bytes = (bytes + kAlignment - 1) / kAlignment * kAlignment;
+        bytes = round_up(bytes, kAlignment);
         const std::scoped_lock lock(mutex_);
         const auto gap = std::find_if(free_.begin(), free_.end(),
                                       [&](const auto& piece) { return piece.second >= bytes; });
@@ -43,8 +52,7 @@ public:
             free_[offset + bytes] = room - bytes;
         taken_[offset] = bytes;
         if (offset + bytes > used_) {
-            const std::size_t page = std::size_t(sysconf(_SC_PAGESIZE));
-            used_ = (offset + bytes + page - 1) / page * page;
+            used_ = round_up(offset + bytes, kHugePage);
             if (openers_ > 0)
                 protect(PROT_READ | PROT_WRITE);
         }
