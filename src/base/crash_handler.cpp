@@ -22,6 +22,11 @@
 namespace cake {
 namespace {
 
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+constexpr bool kSanitized = true;
+#else
+constexpr bool kSanitized = false;
+#endif
 constexpr int kSignals[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT};
 constexpr std::size_t kStackBytes = 64 << 10;  // of the handler: the thread's own may be used up
 constexpr int kFrames = 16;
@@ -102,7 +107,8 @@ void on_exit_call(int exit_code, void*) {
 CrashHandler::CrashHandler(RankStatus& status) {
     the_rank = &status;
     on_exit(on_exit_call, nullptr);
-#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+    if (kSanitized)
+        return;
     void* frame = nullptr;
     backtrace(&frame, 1);  // loads what it needs now
     std::set_terminate(on_terminate);
@@ -116,7 +122,6 @@ CrashHandler::CrashHandler(RankStatus& status) {
     action.sa_flags = SA_SIGINFO | (has_stack ? SA_ONSTACK : 0);
     for (int signal : kSignals)
         sigaction(signal, &action, nullptr);
-#endif
 }
 
 CrashHandler::~CrashHandler() { the_rank = nullptr; }

@@ -9,8 +9,8 @@ namespace cake {
 // those levels. The other ranks speak from level error on, as "[rank N host] cake: error: message", so that what all
 // ranks would say is said once. `level`: trace, debug, info, warning, error or off, else an Error of usage.
 // `quiet`: rank 0 too keeps what is less than a warning to itself.
-// `folder`, where it is not empty: each rank writes what it says, and what it keeps to itself from debug on, to the end of
-// rank-N.log there as well, each line with time, rank, host and level, and at once, so that it outlives a crash. The
+// `folder`, where it is not empty: each rank writes what it says, and what it keeps to itself from debug on, to the end
+// of rank-N.log there as well, each line with time, rank, host and level, and at once, so that it outlives a crash. The
 // folder is made; an Error of usage where it cannot be written.
 void init_log(int rank, const std::string& level, bool quiet, const std::string& folder = "");
 
