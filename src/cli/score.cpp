@@ -1,23 +1,52 @@
 // `cake score DIR`: LongBench scores of answers that lie in files.
+#include <algorithm>
+#include <filesystem>
 #include <fstream>
 
 #include <spdlog/spdlog.h>
 
 #include "cli/cli.h"
 #include "eval/longbench_score.h"
+#include "io/file_error.h"
+#include "io/json_file.h"
 
 namespace cake {
 namespace {
 
+std::string result_path(const FolderScores& folder) {
+    return (std::filesystem::path(folder.folder) / "result.json").string();
+}
+
+// What is there may hold scores that nobody can make again from these files, as of the Chinese tasks.
+void refuse_to_lose_scores(const FolderScores& folder) {
+    const std::string path = result_path(folder);
+    if (!std::filesystem::exists(path))
+        return;
+    const nlohmann::json there = read_json_file(path);
+    for (const auto& [task, score] : there.items())
+        if (std::ranges::count(folder.tasks, task, &TaskScores::task) == 0)
+            throw usage_error(
+                "{}: it has a score of {}, which is not among the answers, and would be lost: move "
+                "the file away, or give --table-only",
+                path, quote(task));
+}
+
 // In the order and form in which the official scorer writes it.
 void write_result(const FolderScores& folder, bool buckets) {
-    const std::string path = folder.folder + "/result.json";
+    const std::string path = result_path(folder);
     std::ofstream out(path);
     if (!out)
         throw usage_error("{}: cannot be written; --table-only writes no file", path);
     out << official_result(folder, buckets).dump(4) << '\n';
     if (!out.flush())
         throw Error(fmt::format("{}: could not be written; is the disk full?", path));
+}
+
+void write_results(const std::vector<FolderScores>& folders, bool buckets) {
+    for (const FolderScores& folder : folders)
+        refuse_to_lose_scores(folder);
+    for (const FolderScores& folder : folders)
+        write_result(folder, buckets);
 }
 
 }  // namespace
@@ -43,8 +72,7 @@ ExitCode run_score(CommandContext& context) {
         const std::vector<FolderScores> folders = score_folders(folder);
         table = markdown_table(folders, buckets);
         if (!table_only)
-            for (const FolderScores& scored : folders)
-                write_result(scored, buckets);
+            write_results(folders, buckets);
         if (!same_rows(folders))
             spdlog::warn(
                 "folders have different numbers of answers to a task: their scores are of "

@@ -47,7 +47,7 @@ std::string longbench_text(const LongBenchTask& task, const LongBenchRow& row);
 // before punctuation, which transformers does for Llama 3, is left out.
 std::string without_middle(const std::string& text, int longest, const Tokenizer& tokenizer);
 
-// A prompt in the script's own forms: llama2, llama3 and mistral differ from the models' templates in spaces alone. Others
+// A prompt in the script's own forms: llama2, llama3 and mistral differ from text/chat.h in spaces and BOS alone. Others
 // are the model's template.
 std::string longbench_chat(const std::string& chat, const std::string& text,
                            const Tokenizer& tokenizer);

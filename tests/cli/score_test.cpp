@@ -79,6 +79,24 @@ TEST_F(Score, RefusesBadAnswersAndLeavesResultsAlone) {
     EXPECT_FALSE(std::filesystem::exists(folder_.file("cake/result.json")));
 }
 
+TEST_F(Score, KeepsScoresOfOtherTasks) {
+    const std::string official = R"({"triviaqa": 100.0, "vcsum": 17.24})";
+    folder_.write("full/result.json", official);
+    const auto run = run_program({"score", folder_.path()});
+    EXPECT_EQ(run.exit_code, 2);
+    EXPECT_THAT(run.err, HasSubstr("full/result.json: it has a score of 'vcsum'"));
+    EXPECT_EQ(result("full"), R"({"triviaqa":100.0,"vcsum":17.24})");
+    EXPECT_FALSE(std::filesystem::exists(folder_.file("cake/result.json")));
+    EXPECT_EQ(run_program({"score", folder_.path(), "--table-only"}).exit_code, 0);
+}
+
+TEST_F(Score, RenewsItsOwnResult) {
+    EXPECT_EQ(run_program({"score", folder_.path()}).exit_code, 0);
+    write("full", "no");
+    EXPECT_EQ(run_program({"score", folder_.path()}).exit_code, 0);
+    EXPECT_EQ(result("full"), R"({"triviaqa":0.0})");
+}
+
 TEST_F(Score, WantsAFolder) {
     EXPECT_EQ(run_program({"score"}).exit_code, 2);
     const auto run = run_program({"score", folder_.file("no")});
