@@ -33,6 +33,7 @@ void CapturedSteps::run(const Key& key, const Step& step) {
         captured = capture(step);
     if (!captured.replay)
         return step(rank_);
+    rank_.at(RunPart::Decode, -1);  // of layers a replay tells nothing
     auto t = rank_.time(Phase::Replay);
     captured.replay();
     rank_.dev.synchronize(rank_.stream);  // for the logits, which are next: the phase is the step's

@@ -217,7 +217,6 @@ Tensor DecodeBatch::step(std::span<const TokenId> tokens) {
     make_room();
     if (changed_)
         upload();
-    rank_.at(RunPart::Decode, -1);  // a replay tells nothing of layers
     std::copy(tokens.begin(), tokens.end(), ids_.span<TokenId>().begin());
     const std::int64_t n = kv_.batch(), width = kv_.tables.dim(2);
     steps_.run({n, width, shares_scores() ? score_floats_ : 0},

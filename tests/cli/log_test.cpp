@@ -52,7 +52,7 @@ TEST_F(LogsOfARun, HaveTheErrorThatEndedIt) {
     EXPECT_EQ(result.exit_code, 2);
     for (int rank : {0, 1})
         EXPECT_THAT(read(fmt::format("logs/rank-{}.log", rank)),
-                    HasSubstr("debug: jobs: ends with exit code 2: --backend cuda: "));
+                    HasSubstr("debug: ends with exit code 2: --backend cuda: "));
 }
 
 // A tokenizer that is not there is a warning of every rank that leads a replica.
