@@ -28,8 +28,7 @@ Buffer Buffer::host(std::size_t bytes) {
     void* data = std::aligned_alloc(alignment, rounded ? rounded : alignment);
     if (!data)
         throw Error(fmt::format("no memory for {} bytes", bytes));
-    return Buffer(data, bytes, Place::Host,
-                  [](void* p, std::size_t, Place) { std::free(p); });
+    return Buffer(data, bytes, Place::Host, [](void* p, std::size_t, Place) { std::free(p); });
 }
 
 Shape::Shape(std::initializer_list<std::int64_t> dims) : rank_(int(dims.size())) {
