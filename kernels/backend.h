@@ -165,6 +165,12 @@ public:
     // score: F32 [n_kv, n]; keep: I32 [n_kv, k], 0 <= k <= n.
     virtual void top_k(Stream s, View score, View keep) = 0;
 
+    // The best of each row, and the first of equal ones, as a key: best[r] = the least of key(x[r, i], first + i). Keys
+    // ascend as values fall, and among equal values as indices rise; -0 equals 0, and a NaN comes after everything. The
+    // index is in the lower 32 bits, so the least of several parts' keys is the whole's best.
+    // x: F32 [n, m], m > 0, first + m < 2^32; best: I64 [n], keys without sign.
+    virtual void argmax(Stream s, View x, std::int64_t first, View best) = 0;
+
     // ---- pages --------------------------------------------------------------------------------------------------
     // Writes tokens first .. first + count of the scratch to slots 0 .. count, then token keep[h, i] of KV head h to
     // slot count + i, keys, values and positions.  k, v: [n_kv, capacity, d_head]; keep: I32 [n_kv, b], b may be 0.

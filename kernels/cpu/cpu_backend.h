@@ -65,6 +65,7 @@ public:
 
     // select.cpp
     void top_k(Stream s, View score, View keep) override;
+    void argmax(Stream s, View x, std::int64_t first, View best) override;
 
     // pages.cpp
     void store_tokens(Stream s, View k, View v, std::int64_t first, std::int64_t count, View keep,

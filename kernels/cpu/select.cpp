@@ -28,4 +28,18 @@ void CpuBackend::top_k(Stream, View score, View keep) {
     });
 }
 
+void CpuBackend::argmax(Stream, View x, std::int64_t first, View best) {
+    const std::int64_t n = x.dim(1);
+    CAKE_CHECK(n > 0 && best.elements() == x.dim(0), "the best of {} into {}", x.shape().str(),
+               best.shape().str());
+    const float* const values = x.as<float>();
+    std::int64_t* const keys = best.as<std::int64_t>();
+    parallel_for(threads_, x.dim(0), [&](std::int64_t r) {
+        std::uint64_t least = rank_key(values[r * n], std::uint32_t(first));
+        for (std::int64_t i = 1; i < n; ++i)
+            least = std::min(least, rank_key(values[r * n + i], std::uint32_t(first + i)));
+        keys[r] = std::int64_t(least);
+    });
+}
+
 }  // namespace cake

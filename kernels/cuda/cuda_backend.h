@@ -86,6 +86,7 @@ public:
                        View out) override;
     void group_mean(Stream s, View x, float divisor, View out) override;
     void top_k(Stream s, View score, View keep) override;
+    void argmax(Stream s, View x, std::int64_t first, View best) override;
 
     gpu::Queue queue(Stream s);
     std::shared_ptr<void> while_waiting(std::function<void()> look);

@@ -1,6 +1,7 @@
 // Observing, scoring and selecting.
 #include <limits>
 
+#include "kernels/cuda/argmax.h"
 #include "kernels/cuda/cuda_backend.h"
 #include "kernels/cuda/scores.h"
 #include "kernels/cuda/select.h"
@@ -75,6 +76,13 @@ void CudaBackend::top_k(Stream s, View score, View keep) {
         return;
     gpu::top_k(queue(s), score.as<float>(), int(rows), int(n), int(k),
                scratch(s, gpu::top_k_scratch_bytes(rows, k)), keep.as<std::int32_t>());
+}
+
+void CudaBackend::argmax(Stream s, View x, std::int64_t first, View best) {
+    CAKE_CHECK(x.dim(1) > 0 && best.elements() == x.dim(0), "the best of {} into {}",
+               x.shape().str(), best.shape().str());
+    gpu::argmax(queue(s), x.as<float>(), x.dim(0), x.dim(1), std::uint32_t(first),
+                reinterpret_cast<std::uint64_t*>(best.as<std::int64_t>()));
 }
 
 }  // namespace cake

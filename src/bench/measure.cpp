@@ -85,12 +85,7 @@ DecodeMeasure measure_decode(Engine& engine, const Prefilled& from, int prompt_t
         together.add(*caches.back(), prompt_tokens, kUncountedSteps + new_tokens, from.budgets);
     }
     std::vector<TokenId> tokens(std::size_t(batch), from.first);
-    const auto step = [&] {
-        const Tensor logits = together.step(tokens);
-        auto t = rank.time(Phase::Sampling);
-        for (int b = 0; b < batch; ++b)
-            tokens[std::size_t(b)] = best(logits.view().row(b));
-    };
+    const auto step = [&] { tokens = together.step_to_best(tokens); };
     for (int i = 0; i < kUncountedSteps; ++i)
         step();
     clock.restart();

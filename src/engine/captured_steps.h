@@ -16,7 +16,7 @@ namespace cake {
 class CapturedSteps {
 public:
     // All that kernels get from the host and that is not the same in all steps.
-    using Key = std::array<std::int64_t, 3>;
+    using Key = std::array<std::int64_t, 4>;
     // Puts a step into the stream of the rank that it is given, and does nothing else; the same for equal keys.
     using Step = std::function<void(const Rank& rank)>;
 

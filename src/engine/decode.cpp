@@ -212,23 +212,34 @@ void DecodeBatch::share_scores(const Rank& rank, View scores) {
 }
 
 Tensor DecodeBatch::step(std::span<const TokenId> tokens) {
+    take(tokens, Wanted::Logits);
+    Tensor logits = wait_for_logits(rank_, model_, kv_.batch(), ws_);
+    settle();
+    return logits;
+}
+
+std::vector<TokenId> DecodeBatch::step_to_best(std::span<const TokenId> tokens) {
+    take(tokens, Wanted::Best);
+    std::vector<TokenId> best = wait_for_best(rank_, kv_.batch(), ws_);
+    settle();
+    return best;
+}
+
+void DecodeBatch::take(std::span<const TokenId> tokens, Wanted wanted) {
     CAKE_CHECK(tokens.size() == members_.size() && !tokens.empty(), "{} tokens for {} sequences",
                tokens.size(), members_.size());
     make_room();
     if (changed_)
         upload();
     std::copy(tokens.begin(), tokens.end(), ids_.span<TokenId>().begin());
-    const std::int64_t n = kv_.batch(), width = kv_.tables.dim(2);
-    steps_.run({n, width, shares_scores() ? score_floats_ : 0},
-               [this](const Rank& rank) { put_step(rank); });
-    Tensor logits = wait_for_logits(rank_, model_, n, ws_);
-    settle();
-    return logits;
+    steps_.run(
+        {std::int64_t(wanted), kv_.batch(), kv_.tables.dim(2), shares_scores() ? score_floats_ : 0},
+        [=, this](const Rank& rank) { put_step(rank, wanted); });
 }
 
 // Puts into the stream all that the device does in a step: for the tokens that ids_ holds, and for the tables as they are
 // uploaded, by the time that the stream gets there.
-void DecodeBatch::put_step(const Rank& rank) {
+void DecodeBatch::put_step(const Rank& rank, Wanted wanted) {
     rank.dev.begin_step(rank.stream, kv_);
     const std::span<const TokenId> ids = ids_.span<TokenId>().first(members_.size());
     View x = embed(rank, model_, ids, ws_.decode_x, ws_);  // [batch, d_model]
@@ -236,7 +247,7 @@ void DecodeBatch::put_step(const Rank& rank) {
         rank.at(RunPart::Decode, l);
         decode_layer(rank, model_, l, x, kv_, probs_, ws_);
     }
-    lm_head(rank, model_, x, ws_);
+    wanted == Wanted::Best ? lm_head_best(rank, model_, x, ws_) : lm_head(rank, model_, x, ws_);
 
     // Attention has used the uncut cache, the new token included. Now one entry leaves for each that came, in all
     // layers together: nothing reads them before the next step.

@@ -25,6 +25,8 @@ public:
     // Each sequence takes its token (position S, S + 1, ...). Returns the logits, host F32 [batch, vocab], equal on all
     // ranks. Where the policy evicts while decoding, what is over budget + window leaves at the end of the step.
     Tensor step(std::span<const TokenId> tokens);
+    // The same step; returns each sequence's likeliest next token, equal on all ranks. Logits stay where they are.
+    std::vector<TokenId> step_to_best(std::span<const TokenId> tokens);
 
     // Steps so far that were a graph's replay: on a GPU all but the first two of a batch size and table width, where
     // collectives can be captured.
@@ -40,7 +42,9 @@ private:
     bool evicts() const { return policy_.decode != DecodeEvict::None; }
     void make_room();
     void upload();
-    void put_step(const Rank& rank);
+    enum class Wanted { Logits, Best };
+    void take(std::span<const TokenId> tokens, Wanted wanted);
+    void put_step(const Rank& rank, Wanted wanted);
     bool shares_scores() const;
     RaggedRows score_slots(const Rank& rank);
     void share_scores(const Rank& rank, View scores);
@@ -58,7 +62,8 @@ private:
     std::int64_t score_floats_ = 0;  // that scores_ takes
     Tensor staged_, uploaded_;       // what the views above lie in, pinned and on the device
     Tensor ids_;                     // pinned, [most sequences]: the tokens of the step
-    // By sequences, table width, and floats of scores that ranks share; all else that kernels get from the host is fixed.
+    // By what is wanted, sequences, table width, and floats of scores that ranks share; all else that kernels get from the
+    // host is fixed.
     CapturedSteps steps_;
 };
 

@@ -51,6 +51,11 @@ public:
     void seen(std::span<const TokenId> tokens);
 
     TokenId sample(std::span<const float> logits);
+    // Whether that is the likeliest token whatever the others are, and nothing else is to be known of them.
+    bool takes_best() const {
+        return sampling_.temperature <= 0 && sampling_.repetition_penalty == 1 &&
+               sampling_.logprobs <= 0;
+    }
 
     // Of the last token; nothing where Sampling::logprobs is 0.
     const std::optional<TokenLogprobs>& logprobs() const { return logprobs_; }

@@ -35,7 +35,7 @@ struct Next {
 
 // What the group does next, as it is sent.
 struct Turn {
-    enum Kind : std::int32_t { Start, Step, End, Stop } kind = End;
+    enum Kind : std::int32_t { Start, Step, StepToBest, End, Stop } kind = End;
     std::int32_t prompt_tokens = 0, new_tokens = 0, id_length = 0;  // of the request that starts
 };
 
@@ -64,7 +64,8 @@ public:
                     if (!start(admit(turn)))
                         return false;
                     break;
-                case Turn::Step: step(); break;
+                case Turn::Step:
+                case Turn::StepToBest: step(turn.kind); break;
                 case Turn::End: return true;
                 case Turn::Stop: return false;
             }
@@ -80,9 +81,11 @@ private:
     std::unique_ptr<Running> admit(const Turn& turn);
     bool start(std::unique_ptr<Running> sequence);
     bool between_layers();
-    void step();
-    void take(std::span<Running* const> sequences, const Tensor& logits);
-    std::vector<Next> sample(std::span<Running* const> sequences, const Tensor& logits);
+    Turn::Kind kind_of_step() const;
+    void step(Turn::Kind kind);
+    std::vector<TokenId> sample(std::span<Running* const> sequences, const Tensor& logits);
+    std::vector<Next> decide(std::span<Running* const> sequences, std::span<const TokenId> tokens);
+    void take(std::span<Running* const> sequences, std::span<const TokenId> tokens);
     void retire(std::size_t index);
     void account_prompt(int prompt_tokens);
     void account_step();
@@ -135,7 +138,7 @@ Turn Scheduler::next_turn() {
             turn = {Turn::Start, int(waiting_->prompt.size()), waiting_->max_new_tokens,
                     int(waiting_->id.size())};
         else
-            turn.kind = Turn::Step;
+            turn.kind = kind_of_step();
     }
     send(engine_.comm(), std::span(&turn, 1));
     return turn;
@@ -177,12 +180,12 @@ bool Scheduler::between_layers() {
         if (feed_.stopped && feed_.stopped())
             turn.kind = Turn::Stop;
         else if (!running_.empty() && 1e3 * since_step_.seconds() >= options_.interleave_ms)
-            turn.kind = Turn::Step;
+            turn.kind = kind_of_step();
     }
     send(engine_.comm(), std::span(&turn, 1));
-    if (turn.kind == Turn::Step) {
+    if (turn.kind == Turn::Step || turn.kind == Turn::StepToBest) {
         const Timer timer;
-        step();
+        step(turn.kind);
         interleaved_s_ += timer.seconds();
     }
     return turn.kind != Turn::Stop;
@@ -212,13 +215,21 @@ bool Scheduler::start(std::unique_ptr<Running> sequence) {
     account_prompt(S);
     Running* newest = running_.back().get();
     const Timer timer;
-    take(std::span(&newest, 1), logits);  // booked to decoding, as all sampling
+    const std::span sequences(&newest, 1);
+    take(sequences, sample(sequences, logits));  // booked to decoding, as all sampling
     engine_.decode_clock().times().total_s += timer.seconds();
     return true;
 }
 
+// Logits reach the host where one of the sequences is sampled by them.
+Turn::Kind Scheduler::kind_of_step() const {
+    const bool best = std::all_of(running_.begin(), running_.end(),
+                                  [](const auto& r) { return r->sampler.takes_best(); });
+    return best ? Turn::StepToBest : Turn::Step;
+}
+
 // One token for every sequence of the batch.
-void Scheduler::step() {
+void Scheduler::step(Turn::Kind kind) {
     Timer timer;
     std::vector<TokenId> tokens;
     std::vector<Running*> sequences;
@@ -226,9 +237,11 @@ void Scheduler::step() {
         tokens.push_back(r->out.tokens.back());
         sequences.push_back(r.get());
     }
-    const Tensor logits = batch_.step(tokens);  // [batch, vocab]
+    const std::vector<TokenId> next = kind == Turn::StepToBest
+                                          ? batch_.step_to_best(tokens)
+                                          : sample(sequences, batch_.step(tokens));
     account_step();
-    take(sequences, logits);
+    take(sequences, next);
     engine_.decode_clock().times().total_s += timer.seconds();
     since_step_ = Timer();
 }
@@ -253,16 +266,27 @@ void Scheduler::account_step() {
     work.decode_bytes += step_bytes(engine_, caches);
 }
 
-// Rank 0 samples and decides, so that no rounding can let ranks disagree.
-std::vector<Next> Scheduler::sample(std::span<Running* const> sequences, const Tensor& logits) {
-    std::vector<Next> next(sequences.size());
+// Rank 0 samples, by logits [sequences, vocab], and decides, so that no rounding can let ranks disagree.
+std::vector<TokenId> Scheduler::sample(std::span<Running* const> sequences, const Tensor& logits) {
+    std::vector<TokenId> tokens(sequences.size());
     if (decides()) {
         auto t = decode_rank_.time(Phase::Sampling);
+        for (std::size_t i = 0; i < tokens.size(); ++i)
+            tokens[i] =
+                sequences[i]->sampler.sample(logits.view().row(std::int64_t(i)).span<float>());
+    }
+    return tokens;
+}
+
+std::vector<Next> Scheduler::decide(std::span<Running* const> sequences,
+                                    std::span<const TokenId> tokens) {
+    std::vector<Next> next(sequences.size());
+    if (decides()) {
         for (std::size_t i = 0; i < next.size(); ++i) {
             Running& s = *sequences[i];
             const auto& eos = s.request.end_of_sequence;
             Next& n = next[i];
-            n.token = s.sampler.sample(logits.view().row(std::int64_t(i)).span<float>());
+            n.token = tokens[i];
             n.is_answer = std::find(eos.begin(), eos.end(), n.token) == eos.end();
             n.go_on = n.is_answer && (!feed_.on_token || feed_.on_token(s.request, n.token));
         }
@@ -271,9 +295,9 @@ std::vector<Next> Scheduler::sample(std::span<Running* const> sequences, const T
     return next;
 }
 
-// The next token of each sequence, whose logits are a row; those that end with it leave.
-void Scheduler::take(std::span<Running* const> sequences, const Tensor& logits) {
-    const std::vector<Next> next = sample(sequences, logits);
+// Each sequence takes its next token, which rank 0 has; those that end with it leave.
+void Scheduler::take(std::span<Running* const> sequences, std::span<const TokenId> tokens) {
+    const std::vector<Next> next = decide(sequences, tokens);
     std::vector<Running*> over;
     for (std::size_t i = 0; i < next.size(); ++i) {
         Running& s = *sequences[i];

@@ -99,6 +99,23 @@ private:
     Event summed_;
 };
 
+// Logits of rows x [n, d_model] over this rank's part of the vocabulary: [n, vocab/R].
+View own_logits(const Rank& rank, const Model& model, View x, Workspace& ws) {
+    View normed = ws.normed.view().rows(0, x.dim(0));
+    View logits = ws.logits.view().rows(0, x.dim(0));
+    rank.dev.rms_norm(rank.stream, x, model.final_norm, model.config.rms_eps, normed);
+    linear(rank, normed, model.lm_head(), {}, logits, rank.dev.exact_rows());
+    return logits;
+}
+
+// Keys of n rows by rank, [R, n], in memory that logits have otherwise.
+View keys_in(const Tensor& logits, int ranks, std::int64_t n) {
+    const Shape shape{ranks, n};
+    CAKE_CHECK(logits.bytes() >= bytes_of(DType::I64, shape.elements()), "{} keys in {} bytes",
+               shape.str(), logits.bytes());
+    return View(logits.view().data(), DType::I64, shape);
+}
+
 }  // namespace
 
 View embed(const Rank& rank, const Model& model, std::span<const TokenId> ids, View to,
@@ -188,12 +205,9 @@ void lm_head(const Rank& rank, const Model& model, View x, Workspace& ws) {
     const ModelConfig& config = model.config;
     const std::int64_t n = x.dim(0);
     const int ranks = rank.comm.size();
-    View normed = ws.normed.view().rows(0, n);
-    View logits = ws.logits.view().rows(0, n);                          // [n, vocab/R]
+    View logits = own_logits(rank, model, x, ws);                       // [n, vocab/R]
     View gathered = ws.all_logits.view().reshaped({n * config.vocab});  // R parts of [n, vocab/R]
 
-    rank.dev.rms_norm(rank.stream, x, model.final_norm, config.rms_eps, normed);
-    linear(rank, normed, model.lm_head(), {}, logits, rank.dev.exact_rows());
     std::vector<std::int64_t> parts;
     for (int r = 0; r < ranks; ++r)
         parts.push_back(n * even_run(config.vocab, ranks, r).size());
@@ -203,6 +217,33 @@ void lm_head(const Rank& rank, const Model& model, View x, Workspace& ws) {
     }
 
     rank.dev.copy(rank.stream, ws.host_logits.view().reshaped(gathered.shape()), gathered);
+}
+
+void lm_head_best(const Rank& rank, const Model& model, View x, Workspace& ws) {
+    const std::int64_t n = x.dim(0);
+    const int ranks = rank.comm.size();
+    View logits = own_logits(rank, model, x, ws);  // [n, vocab/R]
+    View keys = keys_in(ws.all_logits, ranks, n);  // [R, n]
+    View mine = keys.row(rank.comm.rank()).reshaped({n});
+    rank.dev.argmax(rank.stream, logits, model.shard.vocab.begin, mine);
+    {
+        auto t = rank.time(Phase::AllReduce);
+        rank.comm.all_gather(rank.stream, mine, std::vector(std::size_t(ranks), n), keys);
+    }
+    rank.dev.copy(rank.stream, keys_in(ws.host_logits, ranks, n), keys);
+}
+
+std::vector<TokenId> wait_for_best(const Rank& rank, std::int64_t n, const Workspace& ws) {
+    rank.wait();
+    const auto keys = keys_in(ws.host_logits, rank.comm.size(), n).span<std::int64_t>();
+    std::vector<TokenId> out;
+    for (std::size_t i = 0; i < std::size_t(n); ++i) {
+        auto least = std::uint64_t(keys[i]);
+        for (std::size_t at = i; at < keys.size(); at += std::size_t(n))
+            least = std::min(least, std::uint64_t(keys[at]));
+        out.push_back(TokenId(std::uint32_t(least)));
+    }
+    return out;
 }
 
 Tensor wait_for_logits(const Rank& rank, const Model& model, std::int64_t n, const Workspace& ws) {

@@ -3,6 +3,7 @@
 
 #include <functional>
 #include <span>
+#include <vector>
 
 #include "model/model.h"
 #include "model/rank.h"
@@ -39,6 +40,12 @@ void decode_layer(const Rank& rank, const Model& model, int l, View x, const Pag
 
 // Logits of rows x [n, d_model], as ranks' parts into the workspace's pinned memory, by when the stream gets there.
 void lm_head(const Rank& rank, const Model& model, View x, Workspace& ws);
+
+// In place of all logits, each row's likeliest token: the lower one of equals, and a logit that is not a number is below all
+// others. The same by wait_for_best(), on all ranks. What crosses the ranks and reaches the host is a key of each row and
+// rank (Backend::argmax), in the workspace's memory for logits.
+void lm_head_best(const Rank& rank, const Model& model, View x, Workspace& ws);
+std::vector<TokenId> wait_for_best(const Rank& rank, std::int64_t n, const Workspace& ws);
 
 // Waits for the logits of n rows: host memory, F32 [n, vocab], equal on all ranks.
 Tensor wait_for_logits(const Rank& rank, const Model& model, std::int64_t n, const Workspace& ws);

@@ -1,5 +1,6 @@
 // Decoding by captured steps on emulated GPUs, whose ranks speak over NCCL's stand-in: a graph is a list of closures,
 // collectives among them. It has to be as if nothing were captured, bit for bit.
+#include <algorithm>
 #include <cstdlib>
 #include <utility>
 
@@ -23,6 +24,7 @@ constexpr int kSteps = 44;
 
 struct Decoded {
     std::vector<std::vector<float>> logits;  // by step, [batch, vocab]
+    std::vector<std::vector<TokenId>> best;  // in place of these: the likeliest tokens
     std::int64_t replayed = 0;               // steps
     Communicator::Traffic sent, among_sharers;
     std::size_t calls = 0;  // of NCCL, that have run
@@ -75,7 +77,7 @@ public:
         caches_.erase(caches_.begin() + std::ptrdiff_t(index));
     }
 
-    Decoded run() {
+    Decoded run(bool to_best) {
         Decoded out;
         add(40);
         for (int step = 0; step < kSteps; ++step) {
@@ -86,10 +88,16 @@ public:
             const auto before = comm_->traffic();
             const PhaseTimes times_before = clock_->times();
             const std::int64_t replayed_before = batch_->replayed_steps();
-            const Tensor logits = batch_->step(next);
+            Tensor logits;
+            if (to_best)
+                out.best.push_back(batch_->step_to_best(next));
+            else
+                logits = batch_->step(next);
             expect_planned_sums(comm_->traffic() - before);
             if (batch_->replayed_steps() > replayed_before)
                 expect_one_phase(times_before);
+            if (to_best)
+                continue;
             const auto values = logits.span<float>();
             out.logits.emplace_back(values.begin(), values.end());
         }
@@ -143,7 +151,8 @@ private:
 };
 
 // Rank 0's.
-Decoded decode(int ranks, const std::string& model, const Policy& policy, const char* graphs) {
+Decoded decode(int ranks, const std::string& model, const Policy& policy, const char* graphs,
+               bool to_best = false) {
     setenv("CAKE_GRAPHS", graphs, 1);
     change_fake_nccl([](FakeNccl& fake) {
         fake = {};
@@ -153,7 +162,7 @@ Decoded decode(int ranks, const std::string& model, const Policy& policy, const 
     });
     Decoded out;
     run_ranks(ranks, [&](Communicator& threads) {
-        Decoded mine = Decoder(threads, model, policy).run();
+        Decoded mine = Decoder(threads, model, policy).run(to_best);
         if (threads.rank() == 0)
             out = std::move(mine);
     });
@@ -197,6 +206,14 @@ void expect_the_same_captured(int ranks, const std::string& model, const std::st
     expect_equal(captured.among_sharers, plain.among_sharers);
 }
 
+std::vector<TokenId> likeliest(const std::vector<float>& logits, std::size_t batch) {
+    std::vector<TokenId> out;
+    const auto vocab = std::ptrdiff_t(logits.size() / batch);
+    for (auto row = logits.begin(); row != logits.end(); row += vocab)
+        out.push_back(TokenId(std::max_element(row, row + vocab) - row));
+    return out;
+}
+
 class CapturedSteps : public testing::TestWithParam<int> {};
 
 // 40 tokens in 10 pages of 4 become 84 in 21, so tables are 10, 12, 14, 16, 20 and 24 pages wide, in batches of 1 to 3.
@@ -219,6 +236,22 @@ TEST_P(CapturedSteps, GiveTheSameLogitsWhereNothingIsObserved) {
 // Where ranks sum what they observed, a change of members is another message.
 TEST_P(CapturedSteps, GiveTheSameLogitsWhereRanksSumScores) {
     expect_the_same_captured(GetParam(), "tiny-llama", "tova", 20);
+}
+
+// One number of each sequence and rank crosses the ranks in place of all logits.
+TEST_P(CapturedSteps, FindTheLikeliestTokens) {
+    const Policy policy = policy_named("h2o");
+    const Decoded by_logits = decode(GetParam(), "tiny-llama", policy, "1"),
+                  best = decode(GetParam(), "tiny-llama", policy, "1", true);
+    EXPECT_GE(best.replayed, 20);
+    ASSERT_EQ(best.best.size(), std::size_t(kSteps));
+    for (std::size_t step = 0; step < best.best.size(); ++step)
+        EXPECT_EQ(best.best[step], likeliest(by_logits.logits[step], best.best[step].size()))
+            << "step " << step;
+    EXPECT_EQ(best.sent.other_calls, by_logits.sent.other_calls);
+    if (GetParam() > 1) {
+        EXPECT_LT(best.sent.other_bytes, by_logits.sent.other_bytes);
+    }
 }
 
 INSTANTIATE_TEST_SUITE_P(, CapturedSteps, testing::Values(1, 2),

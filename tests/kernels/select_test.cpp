@@ -1,3 +1,5 @@
+#include <algorithm>
+#include <cmath>
 #include <limits>
 
 #include <gmock/gmock.h>
@@ -92,6 +94,63 @@ TEST_P(TopK, SelectsFromTheLongestPrompt) {
         want.insert(want.end(), order.begin(), order.end());
     }
     EXPECT_EQ(top(score, 2, 992), want);
+}
+
+class Argmax : public OnEachBackend {
+protected:
+    // The index of each row's best, columns counted from `first`.
+    std::vector<std::uint32_t> best(const std::vector<float>& x, std::int64_t rows,
+                                    std::int64_t first = 0) {
+        std::vector<std::uint32_t> out;
+        for (const std::uint64_t key : keys(x, rows, first))
+            out.push_back(std::uint32_t(key));
+        return out;
+    }
+    std::vector<std::uint64_t> keys(const std::vector<float>& x, std::int64_t rows,
+                                    std::int64_t first) {
+        const Tensor values = upload(dev(), x, {rows, std::int64_t(x.size()) / rows});
+        const Tensor found = dev().tensor(DType::I64, {rows});
+        dev().argmax(stream, values, first, found);
+        const auto signed_keys = download<std::int64_t>(dev(), found);
+        return {signed_keys.begin(), signed_keys.end()};
+    }
+};
+CAKE_ON_EACH_BACKEND(Argmax);
+
+TEST_P(Argmax, FindsEachRowsLargestValue) {
+    EXPECT_THAT(best({1, 3, 2, -1, -3, -2}, 2), ElementsAre(1, 0));
+    EXPECT_THAT(best({7}, 1), ElementsAre(0));
+    EXPECT_THAT(best({1, 3, 2}, 1, 128000), ElementsAre(128001));
+}
+
+TEST_P(Argmax, GivesTiesToTheLowerIndexAndPutsNaNLast) {
+    const float inf = std::numeric_limits<float>::infinity(),
+                nan = std::numeric_limits<float>::quiet_NaN();
+    EXPECT_THAT(best({1, 2, 2, 0, -0.0f, 0.0f, -1, -1}, 2), ElementsAre(1, 0));
+    EXPECT_THAT(best({nan, -inf, nan, nan, inf, inf, nan, nan, nan}, 3), ElementsAre(1, 1, 0));
+}
+
+TEST_P(Argmax, AgreesWithTheFirstLargestElement) {
+    for (const std::int64_t n : {1, 31, 32, 33, 1000, 1023, 1025, 5000}) {
+        std::vector<float> x = random_values(3 * n, unsigned(n));
+        for (float& value : x)
+            value = std::round(4 * value) / 4;  // so that some are equal
+        std::vector<std::uint32_t> want;
+        for (int r = 0; r < 3; ++r) {
+            const auto row = x.begin() + r * n;
+            want.push_back(std::uint32_t(std::max_element(row, row + n) - row));
+        }
+        EXPECT_EQ(best(x, 3), want) << n;
+    }
+}
+
+TEST_P(Argmax, OfPartsIsThatOfTheWhole) {
+    constexpr std::int64_t n = 700, cut = 300;
+    std::vector<float> x = random_values(n, 5);
+    for (float& value : x)
+        value = std::round(value);
+    const std::vector<float> left(x.begin(), x.begin() + cut), right(x.begin() + cut, x.end());
+    EXPECT_EQ(std::min(keys(left, 1, 0)[0], keys(right, 1, cut)[0]), keys(x, 1, 0)[0]);
 }
 
 }  // namespace
