@@ -65,6 +65,7 @@ public:
     void enter(Call call, std::uint32_t group, std::uint64_t number);
     void leave();
     Whereabouts read() const { return page_->read(); }
+    int layer() const { return page_->layer.load(std::memory_order_relaxed); }
 
     // This process is about to end with this exit code, and has said why, or is about to: others need not. False: it has
     // said so before. For signal handlers too.

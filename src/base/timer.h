@@ -29,6 +29,12 @@ enum class Phase {
     Count
 };
 
+constexpr const char* name(Phase phase) {
+    constexpr std::array<const char*, std::size_t(Phase::Count)> names{
+        "linear", "attention", "observe", "evict", "all_reduce", "replay", "sampling"};
+    return names[std::size_t(phase)];
+}
+
 // Seconds by phase of one part of a run (prefill, decode).
 struct PhaseTimes {
     std::array<double, std::size_t(Phase::Count)> seconds{};

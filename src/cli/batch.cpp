@@ -10,6 +10,7 @@
 #include "cli/alike.h"
 #include "cli/batch_serve.h"
 #include "cli/options.h"
+#include "cli/profile.h"
 #include "cli/prompt.h"
 #include "engine/report.h"
 
@@ -106,6 +107,8 @@ ExitCode run_batch(CommandContext& context) {
     ModelOptions options(app);
     BatchOptions batch;
     batch.add_to(app);
+    Profile profile;
+    profile.add_to(app);
     if (const auto over = parse_arguments(context, app))
         return *over;
     const RunConfig config = options.resolve(context);
@@ -133,6 +136,7 @@ ExitCode run_batch(CommandContext& context) {
         shard_of(model, ranks, world.rank() % ranks);
         if (first) {
             check_writable(options.report());
+            check_writable(profile.path());
             results.emplace(batch.output, config_digest(config, plan), batch.append_anyway);
             jobs = read_jobs(batch.input, config, model, *results, tokenizer);
             plan_jobs(jobs, plan, *dev, world);
@@ -157,6 +161,7 @@ ExitCode run_batch(CommandContext& context) {
         refuse_large(jobs, plan);
         group = make_group(config, world, *dev, world.rank() / plan.ranks);
         engine = load_engine(context, *dev, *group, config, plan, options.quiet());
+        profile.start(world, *engine);
     }
 
     std::optional<JobServer> server;
@@ -175,6 +180,8 @@ ExitCode run_batch(CommandContext& context) {
     const double wall_s = first ? server->seconds() : 0;
     const ReportContext facts{config, "batch", world.host(), dev->info().threads};
     json report;
+    if (engine)
+        profile.write(world, *engine);
     if (engine)
         report = make_report(*engine, world.comm(), facts, first ? server->kept() : json::array());
     else if (first)

@@ -7,6 +7,7 @@
 #include "base/progress.h"
 #include "cli/alike.h"
 #include "cli/options.h"
+#include "cli/profile.h"
 #include "cli/prompt.h"
 #include "cli/session.h"
 #include "cli/text_stream.h"
@@ -41,6 +42,8 @@ ExitCode run_generate(CommandContext& context) {
         ->type_name("FILE");
     app.add_flag("--show-budgets", outputs.budgets,
                  "a table of the layers' budgets, on standard error");
+    Profile profile;
+    profile.add_to(app);
     if (const auto over = parse_arguments(context, app))
         return *over;
     const RunConfig config = options.resolve(context);
@@ -69,6 +72,7 @@ ExitCode run_generate(CommandContext& context) {
             throw usage_error("--report and --dump-kept name the same file, {}", outputs.kept);
         check_writable(options.report());
         check_writable(outputs.kept);
+        check_writable(profile.path());
         if (prompt.is_text()) {
             tokenizer = load_tokenizer(config.model.path);
             request.prompt = prompt.read_text(config, *tokenizer, model.vocab);
@@ -94,6 +98,7 @@ ExitCode run_generate(CommandContext& context) {
     });
     const auto group = make_group(config, world, *dev, 0);
     const auto engine = load_engine(context, *dev, *group, config, plan, options.quiet());
+    profile.start(world, *engine);
 
     request.sampling = sampling_of(config);
     std::optional<TextStream> text;
@@ -139,6 +144,7 @@ ExitCode run_generate(CommandContext& context) {
     }
     if (first && !options.report().empty())
         write_json(options.report(), report);
+    profile.write(world, *engine);
     if (first && outputs.budgets)
         fmt::print(stderr, "{}", budget_table(report));
     return ExitCode::Done;

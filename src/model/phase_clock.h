@@ -3,13 +3,29 @@
 
 #include <array>
 #include <deque>
+#include <optional>
 #include <utility>
+#include <vector>
 
 #include "base/error.h"
+#include "base/nvtx.h"
 #include "base/timer.h"
 #include "kernels/backend.h"
 
 namespace cake {
+
+// When each phase was, of the first kMost of a rank.
+struct PhaseTrace {
+    static constexpr std::size_t kMost = 1 << 17;
+    struct Span {
+        Phase phase;
+        int layer;  // -1: none
+        double begin_s, seconds;
+        const char* part;  // "prefill", "decode"
+    };
+    Event start;  // from which times count
+    std::vector<Span> spans;
+};
 
 // Books what one stream is busy with, in the time of its device: a GPU gets to a phase long after the host has put it in.
 // Where a phase begins and ends an event is recorded, and what lies between is added once the host has waited for the
@@ -36,7 +52,16 @@ public:
             for (double* sum : span.sums)
                 if (sum)
                     *sum += *seconds;
+            if (trace_ && span.phase && trace_->spans.size() < PhaseTrace::kMost)
+                trace_->spans.push_back(
+                    {*span.phase, span.layer,
+                     dev_.seconds_between(trace_->start, span.begin).value_or(0), *seconds, part_});
         }
+    }
+    // Also notes when each phase is; `trace` lives as long as this is used. `part` is of static storage.
+    void trace(PhaseTrace& trace, const char* part) {
+        trace_ = &trace;
+        part_ = part;
     }
     // From zero, without what is under way.
     void restart() {
@@ -50,12 +75,15 @@ private:
     struct Span {
         Event begin, end;
         std::array<double*, 2> sums;  // that it is added to; null: none
+        std::optional<Phase> phase;   // none: a share
+        int layer;
     };
 
     // For destructors: where the device has failed the time is lost, and the next call to it says why.
-    void end_span(Stream stream, const Event& begin, std::array<double*, 2> sums) noexcept {
+    void end_span(Stream stream, const Event& begin, std::array<double*, 2> sums,
+                  std::optional<Phase> phase = {}, int layer = -1) noexcept {
         try {
-            spans_.push_back({begin, dev_.record(stream), sums});
+            spans_.push_back({begin, dev_.record(stream), sums, phase, layer});
         } catch (const Error&) {
         }
     }
@@ -63,14 +91,16 @@ private:
     Backend& dev_;
     PhaseTimes times_;
     PhaseTimes* share_ = nullptr;
+    PhaseTrace* trace_ = nullptr;
+    const char* part_ = "";
     std::deque<Span> spans_;  // by end
 };
 
-// Adds the time of its scope to a phase. A clock of null: to none, and nothing is recorded.
+// Adds the time of its scope to a phase. A clock of null: to none, and nothing is recorded. `layer`: for traces.
 class PhaseScope {
 public:
-    PhaseScope(PhaseClock* clock, Phase phase, Stream stream)
-        : clock_(clock), phase_(phase), stream_(stream) {
+    PhaseScope(PhaseClock* clock, Phase phase, Stream stream, int layer = -1)
+        : range_(name(phase)), clock_(clock), phase_(phase), stream_(stream), layer_(layer) {
         if (clock_)
             begin_ = clock_->dev_.record(stream_);
     }
@@ -79,15 +109,18 @@ public:
             return;
         PhaseTimes* const share = clock_->share_;
         clock_->end_span(stream_, begin_,
-                         {&clock_->times_[phase_], share ? &(*share)[phase_] : nullptr});
+                         {&clock_->times_[phase_], share ? &(*share)[phase_] : nullptr}, phase_,
+                         layer_);
     }
     PhaseScope(const PhaseScope&) = delete;
     PhaseScope& operator=(const PhaseScope&) = delete;
 
 private:
+    NvtxRange range_;
     PhaseClock* clock_;
     Phase phase_;
     Stream stream_;
+    int layer_;
     Event begin_;
 };
 

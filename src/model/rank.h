@@ -17,7 +17,9 @@ struct Rank {
     Stream wire{1};                // of sums over ranks that are made beside what `stream` computes
     RankStatus* status = nullptr;  // who wants to know what this rank is at; null: nobody
 
-    PhaseScope time(Phase phase) const { return PhaseScope(times, phase, stream); }
+    PhaseScope time(Phase phase) const {
+        return PhaseScope(times, phase, stream, status ? status->layer() : -1);
+    }
     void at(RunPart part, int layer) const {
         if (status)
             status->at(part, layer);

@@ -43,7 +43,7 @@ protected:
     static nlohmann::json job(int i, int new_tokens) {
         std::vector<TokenId> prompt = Golden("tiny-llama").prompt("p300");
         prompt.resize(std::size_t(20 + i * 37 % 281));
-        prompt[0] = i + 1;
+        prompt[0] = i % 511 + 1;  // of 512 tokens
         return {{"id", "job" + std::to_string(i)},
                 {"tokens", prompt},
                 {"max_new_tokens", new_tokens + i % 7}};

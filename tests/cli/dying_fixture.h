@@ -63,7 +63,8 @@ protected:
         const Timer timer;
         const ProgramResult r = run_program_on_ranks(
             ranks,
-            batch("out.jsonl", {"--threads", "1", "--set",
+            // Without warnings: mpirun may pass one rank's lines on after another's later ones.
+            batch("out.jsonl", {"--threads", "1", "--log-level", "error", "--set",
                                 "comm.timeout_s=" + std::to_string(int(kDeadline_s))}),
             {.environment = {{"CAKE_FAULT",
                               "rank=" + std::to_string(who) + " part=" + part + " how=" + way.how},

@@ -2,11 +2,14 @@
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
+#include <map>
+#include <set>
 
 #include <gmock/gmock.h>
 #include <nlohmann/json.hpp>
 
 #include "cli/batch_fixture.h"
+#include "config/model_config.h"
 
 namespace cake::test {
 namespace {
@@ -90,6 +93,52 @@ TEST_F(LogsOfARun, GoWithAReportThatNamesTheSlurmJob) {
     const nlohmann::json expected{{"job_id", "4711"}, {"restart_count", 2}, {"array_task_id", "9"}};
     EXPECT_EQ(report(in_slurm)["machine"]["slurm"], expected);
     EXPECT_TRUE(report({})["machine"]["slurm"].is_null());
+}
+
+class ProfileOfARun : public BatchFixture {};
+
+// What a rank does is in its one stream, so its phases do not overlap.
+TEST_F(ProfileOfARun, SaysWhenEachRankWasBusyWithWhat) {
+    write_jobs(3, 4);
+    const auto result = run_program_on_ranks(2, batch("out.jsonl", {"--profile", file("p.json")}));
+    ASSERT_EQ(result.exit_code, 0) << result.err;
+    std::map<int, std::map<double, double>> ends;  // of a rank's phases, by when they begin
+    std::map<int, std::set<std::string>> names;
+    std::set<int> layers;
+    const nlohmann::json events = nlohmann::json::parse(read("p.json"))["traceEvents"];
+    for (const nlohmann::json& e : events) {
+        if (e["ph"] == "M")
+            continue;
+        const double begin = e["ts"], duration = e["dur"];
+        EXPECT_GE(begin, 0);
+        EXPECT_GE(duration, 0);
+        ends[e["pid"]][begin] = begin + duration;
+        names[e["pid"]].insert(e["cat"].get<std::string>() + " " + e["name"].get<std::string>());
+        if (e["name"] == "attention")
+            layers.insert(e["args"]["layer"].get<int>());
+    }
+    ASSERT_EQ(ends.size(), 2u);
+    for (const auto& [rank, spans] : ends) {
+        double last_end = 0;
+        for (const auto& [begin, end] : spans) {
+            EXPECT_GE(begin, last_end - 0.01) << "rank " << rank;  // of a microsecond
+            last_end = end;
+        }
+        for (const char* name : {"prefill linear", "prefill attention", "prefill observe",
+                                 "prefill evict", "prefill all_reduce", "decode linear",
+                                 "decode attention", "decode all_reduce"})
+            EXPECT_TRUE(names[rank].contains(name)) << name << " of rank " << rank;
+    }
+    const int n_layers = read_model_config(model).n_layers;
+    EXPECT_EQ(int(layers.size()), n_layers);
+    EXPECT_EQ(*layers.begin(), 0);
+}
+
+TEST_F(ProfileOfARun, IsRefusedWhereItCannotBeWritten) {
+    write_jobs(1, 2);
+    const auto result = run_program(batch("out.jsonl", {"--profile", file("nowhere/p.json")}));
+    EXPECT_EQ(result.exit_code, 2);
+    EXPECT_THAT(result.err, HasSubstr("nowhere/p.json: cannot be written"));
 }
 
 }  // namespace
