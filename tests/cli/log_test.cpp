@@ -124,9 +124,9 @@ TEST_F(ProfileOfARun, SaysWhenEachRankWasBusyWithWhat) {
             EXPECT_GE(begin, last_end - 0.01) << "rank " << rank;  // of a microsecond
             last_end = end;
         }
-        for (const char* name : {"prefill linear", "prefill attention", "prefill observe",
-                                 "prefill evict", "prefill all_reduce", "decode linear",
-                                 "decode attention", "decode all_reduce"})
+        for (const char* name :
+             {"prefill linear", "prefill attention", "prefill observe", "prefill evict",
+              "prefill all_reduce", "decode linear", "decode attention", "decode all_reduce"})
             EXPECT_TRUE(names[rank].contains(name)) << name << " of rank " << rank;
     }
     const int n_layers = read_model_config(model).n_layers;
