@@ -65,7 +65,7 @@ test_cut() {
     no_rank_is_left || fail "ranks are left: host1 $(processes_on 1 cake), host2 $(processes_on 2 cake)"
     echo "$took_ms ms from the cut to the end of the last rank"
     (( took_ms <= (deadline_s + 5) * 1000 )) || fail "$took_ms ms, and the deadline is $deadline_s s"
-    expect_line messages.txt "cake: error: rank [0-3] on host[12], $part.*: waits in (all-reduce|all-gather|sum|broadcast) [0-9]+ of ranks 0, 1, 2, 3"
+    expect_line messages.txt "cake: error: rank [0-3] on host[12], $part.*: waits in (all-reduce|all-gather|sum|broadcast), call [0-9]+ of ranks 0, 1, 2, 3"
     expect_line messages.txt "Not heard of since: .*on host[12]"
 }
 
