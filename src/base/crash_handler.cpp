@@ -18,6 +18,7 @@
 
 #include "base/error.h"
 #include "base/exit_timer.h"
+#include "base/log.h"
 
 namespace cake {
 namespace {
@@ -53,7 +54,10 @@ void print(fmt::format_string<Args...> format, Args&&... args) {
     std::array<char, 1024> line;
     const auto end =
         fmt::format_to_n(line.data(), line.size(), format, std::forward<Args>(args)...);
-    [[maybe_unused]] const ssize_t written = write(2, line.data(), std::min(end.size, line.size()));
+    for (int file : {2, log_file()}) {
+        [[maybe_unused]] const ssize_t written =
+            write(file, line.data(), std::min(end.size, line.size()));
+    }
 }
 
 void print_last_line(const RankStatus& status, std::string_view why) {
@@ -76,7 +80,8 @@ void on_signal(int signal, siginfo_t*, void*) {
     if (status && status->claim_last_word(128 + signal)) {
         std::array<void*, kFrames + 2> frames;  // two of them are the handler's
         const int n = backtrace(frames.data(), int(frames.size()));
-        backtrace_symbols_fd(frames.data() + std::min(n, 2), std::max(n - 2, 0), 2);
+        for (int file : {2, log_file()})
+            backtrace_symbols_fd(frames.data() + std::min(n, 2), std::max(n - 2, 0), file);
         print_last_line(*status, reason[0] ? reason.data() : words(signal));
     }
     std::signal(signal, SIG_DFL);

@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cstdlib>
+#include <fcntl.h>
 #include <filesystem>
 #include <memory>
 #include <unistd.h>
@@ -71,11 +73,14 @@ std::shared_ptr<spdlog::sinks::sink> terminal_sink(int rank) {
     return sink;
 }
 
+std::atomic<int> the_log_file{-1};  // signal handlers get no argument of ours
+
 std::shared_ptr<spdlog::sinks::sink> file_sink(int rank, const std::string& folder) {
     try {
         std::filesystem::create_directories(folder);
-        auto sink = std::make_shared<spdlog::sinks::basic_file_sink_mt>(
-            fmt::format("{}/rank-{}.log", folder, rank));
+        const std::string path = fmt::format("{}/rank-{}.log", folder, rank);
+        auto sink = std::make_shared<spdlog::sinks::basic_file_sink_mt>(path);
+        the_log_file = open(path.c_str(), O_WRONLY | O_APPEND | O_CLOEXEC);
         sink->set_pattern(
             fmt::format("%Y-%m-%dT%H:%M:%S.%e%z rank {} {} %l: %v", rank, host_name()));
         return sink;
@@ -105,6 +110,8 @@ void init_log(int rank, const std::string& level, bool quiet, const std::string&
     logger->set_level(least);
     spdlog::set_default_logger(std::move(logger));
 }
+
+int log_file() { return the_log_file; }
 
 std::string host_name() {
     if (const char* node = std::getenv("SLURMD_NODENAME"))

@@ -14,6 +14,9 @@ namespace cake {
 // folder is made; an Error of usage where it cannot be written.
 void init_log(int rank, const std::string& level, bool quiet, const std::string& folder = "");
 
+// The file of this rank's log, for those who may not call the logger (crash handlers); -1: there is none.
+int log_file();
+
 // This machine, as messages and reports name it: Slurm's name of the node where there is one.
 std::string host_name();
 

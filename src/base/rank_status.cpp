@@ -11,6 +11,7 @@
 #include <fmt/format.h>
 
 #include "base/error.h"
+#include "base/log.h"
 
 namespace cake {
 
@@ -50,7 +51,10 @@ std::string place(const Whereabouts& at) {
 
 void print_last_word(int rank, const std::string& host, const Whereabouts& at,
                      const std::string& why) {
-    fmt::print(stderr, "cake: error: rank {} on {}, {}: {}\n", rank, host, place(at), why);
+    const std::string line =
+        fmt::format("cake: error: rank {} on {}, {}: {}\n", rank, host, place(at), why);
+    fmt::print(stderr, "{}", line);
+    [[maybe_unused]] const ssize_t written = write(log_file(), line.data(), line.size());
 }
 
 Whereabouts RankStatus::Page::read() const {

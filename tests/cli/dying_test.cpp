@@ -25,6 +25,19 @@ TEST_F(DyingRank, AloneSaysSoToo) {
     }
 }
 
+TEST_F(DyingRank, LeavesItsLastWordInALog) {
+    for (const auto& [how, rank] : {std::pair("segv", 1), {"exit", 1}, {"kill", 0}}) {
+        const ProgramResult r = run_program_on_ranks(
+            2, batch("out.jsonl", {"--threads", "1", "--log-dir", file(how)}),
+            {.environment = {{"CAKE_FAULT", "rank=1 part=prefill how=" + std::string(how)}}});
+        EXPECT_NE(r.exit_code, 0);
+        const std::string log = read(std::string(how) + "/rank-" + std::to_string(rank) + ".log");
+        EXPECT_THAT(log, testing::HasSubstr("cake: error: rank 1 on " + host_name() + ", prefill"));
+        EXPECT_THAT(log, testing::HasSubstr(way_to_die(how).why));
+        EXPECT_EQ(log.find("/cake(") != std::string::npos, std::string(how) == "segv") << log;
+    }
+}
+
 // All of them: nobody may be accused of what nobody did.
 TEST_F(DyingRank, IsNotWhatAJobIsTakenForThatWasStopped) {
     write_jobs(40, 240);
