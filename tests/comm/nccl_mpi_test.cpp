@@ -61,7 +61,8 @@ class NcclOnGpusContract : public NcclOnGpus, public testing::WithParamInterface
 
 TEST_P(NcclOnGpusContract, Keeps) { GetParam().run(*over_nccl()); }
 
-INSTANTIATE_TEST_SUITE_P(Contract, NcclOnGpusContract, testing::ValuesIn(cases_whatever_the_order()),
+INSTANTIATE_TEST_SUITE_P(Contract, NcclOnGpusContract,
+                         testing::ValuesIn(cases_whatever_the_order()),
                          [](const auto& info) { return info.param.name; });
 
 // Ones of every rank, summed in place: R, then R * R, ...
