@@ -49,7 +49,7 @@ PlanInput study_plan(const RunConfig& config, const ModelConfig& model, int rank
     const auto largest = [](const std::vector<int>& values) {
         return *std::max_element(values.begin(), values.end());
     };
-    // The step before the clock starts takes a token too.
+    // Steps before the clock starts take a token each too.
     PlanInput plan = plan_input(config, model, ranks, prompt,
                                 largest(config.bench.new_tokens) + kUncountedSteps, types);
     plan.policies = study_policies(config, model);

@@ -34,7 +34,7 @@ void Profile::start(World& world, Engine& engine) {
     if (path_.empty())
         return;
     world.comm().barrier();
-    trace_.start = engine.dev().record({});
+    trace_.last = engine.dev().record({});
     engine.prefill_clock().trace(trace_, "prefill");
     engine.decode_clock().trace(trace_, "decode");
 }

@@ -22,11 +22,14 @@ public:
 
     explicit CapturedSteps(const Rank& rank) : rank_(rank) {}
 
-    // Where the step was replayed it is done, else it is in the stream.
+    // Puts the step into the stream.
     void run(const Key& key, const Step& step);
 
     // Equal keys no longer mean equal steps: memory has moved. The stream is empty.
-    void forget() { steps_.clear(); }
+    void forget() {
+        steps_.clear();
+        graphs_ = 0;
+    }
 
     std::int64_t replays() const { return replays_; }
 
@@ -41,7 +44,7 @@ private:
 
     Rank rank_;
     std::map<Key, Captured> steps_;
-    std::int64_t replays_ = 0;
+    std::int64_t graphs_ = 0, replays_ = 0;
 };
 
 }  // namespace cake

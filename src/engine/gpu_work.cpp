@@ -51,15 +51,15 @@ GpuWork gpu_work(const PlanInput& in, const Shard& shard) {
     if (z.selects)
         needs(gpu::top_k_scratch_bytes(n_kv, S));
     for (const Policy& p : in.policies) {
-        const std::int64_t pages = layout.pages_for(int(most_slots(in, p))),
+        // As wide as tables are (engine/decode.cpp), which is what kernels reckon with.
+        const std::int64_t pages = table_width(layout.pages_for(int(most_slots(in, p)))),
                            slots = pages * layout.page_tokens;
         needs(bytes_of(DType::F32, gpu::decode_partial_floats(batch, n_q, in.model.d_head, slots)));
         if (p.decode != DecodeEvict::None)
             needs(gpu::decode_evict_bytes(L * batch * n_kv, slots));
         // Page table, length, budget and two offsets of each layer; a position of each sequence (engine/decode.cpp). What
         // holds them doubles where it grows.
-        const std::int64_t tables =
-            2 * (batch * (L * (4 * table_width(int(pages)) + 24) + 4) + 6 * 64);
+        const std::int64_t tables = 2 * (batch * (L * (4 * pages + 24) + 4) + 6 * 64);
         out.tables = std::max(out.tables, std::size_t(tables + 4 * n_kv * slots));
     }
     const std::int64_t tensors = L * (in.model.qkv_bias ? 7 : 6) + 36;

@@ -42,8 +42,9 @@ void decode_layer(const Rank& rank, const Model& model, int l, View x, const Pag
 void lm_head(const Rank& rank, const Model& model, View x, Workspace& ws);
 
 // In place of all logits, each row's likeliest token: the lower one of equals, and a logit that is not a number is below all
-// others. The same by wait_for_best(), on all ranks. What crosses the ranks and reaches the host is a key of each row and
-// rank (Backend::argmax), in the workspace's memory for logits.
+// others (the host's sampler takes it as -infinity: a difference only where no logit is finite). The same by wait_for_best(),
+// on all ranks. What crosses the ranks and reaches the host is a key of each row and rank (Backend::argmax), in the
+// workspace's memory for logits.
 void lm_head_best(const Rank& rank, const Model& model, View x, Workspace& ws);
 std::vector<TokenId> wait_for_best(const Rank& rank, std::int64_t n, const Workspace& ws);
 

@@ -23,7 +23,8 @@ struct PhaseTrace {
         double begin_s, seconds;
         const char* part;  // "prefill", "decode"
     };
-    Event start;  // from which times count
+    Event last;         // a phase's begin, or where times count from
+    double last_s = 0;  // when that was: devices tell short times exactly, long ones not
     std::vector<Span> spans;
 };
 
@@ -53,9 +54,7 @@ public:
                 if (sum)
                     *sum += *seconds;
             if (trace_ && span.phase && trace_->spans.size() < PhaseTrace::kMost)
-                trace_->spans.push_back(
-                    {*span.phase, span.layer,
-                     dev_.seconds_between(trace_->start, span.begin).value_or(0), *seconds, part_});
+                trace(span, *seconds);
         }
     }
     // Also notes when each phase is; `trace` lives as long as this is used. `part` is of static storage.
@@ -78,6 +77,12 @@ private:
         std::optional<Phase> phase;   // none: a share
         int layer;
     };
+
+    void trace(const Span& span, double seconds) {
+        trace_->last_s += dev_.seconds_between(trace_->last, span.begin).value_or(0);
+        trace_->last = span.begin;
+        trace_->spans.push_back({*span.phase, span.layer, trace_->last_s, seconds, part_});
+    }
 
     // For destructors: where the device has failed the time is lost, and the next call to it says why.
     void end_span(Stream stream, const Event& begin, std::array<double*, 2> sums,

@@ -5,6 +5,7 @@
 
 #include "engine/engine.h"
 #include "support/golden.h"
+#include "support/model_shapes.h"
 #include "support/run_model.h"
 #include "support/thread_comm.h"
 
@@ -226,14 +227,7 @@ TEST(Plan, TheCascadeHoldsTheBudgetAndOneUncutLayer) {
 }
 
 TEST(Plan, Llama8BAt128kIsTheBudgetAndOneLayer) {
-    ModelConfig m;
-    m.n_layers = 32;
-    m.d_model = 4096;
-    m.n_heads = 32;
-    m.n_kv_heads = 8;
-    m.d_head = 128;
-    m.d_ff = 14336;
-    m.vocab = 128256;
+    const ModelConfig m = llama_8b();
     PlanInput in = input(m, {cake_policy(1024)}, 1, 131072);
     in.policies[0].window = 32;
     in.cache = DType::BF16;
@@ -248,14 +242,7 @@ TEST(Plan, Llama8BAt128kIsTheBudgetAndOneLayer) {
 }
 
 TEST(Plan, CountsWhatAGpusKernelsWorkInByHand) {
-    ModelConfig m;
-    m.n_layers = 32;
-    m.d_model = 4096;
-    m.n_heads = 32;
-    m.n_kv_heads = 8;
-    m.d_head = 128;
-    m.d_ff = 14336;
-    m.vocab = 128256;
+    const ModelConfig m = llama_8b();
     const auto work = [&](const Policy& policy, int batch, bool gpu = true) {
         PlanInput in = input(m, {policy}, 1, 131072);
         in.batch = batch;
@@ -264,13 +251,13 @@ TEST(Plan, CountsWhatAGpusKernelsWorkInByHand) {
     };
     EXPECT_EQ(work(full_policy(), 1, false), 0u);
     EXPECT_EQ(work(full_policy(), 1), 32u << 20) << "a product's";
-    // Attention of a step: 131,136 slots in whole pages are 513 splits of a head, each leaves 128 + 2 floats.
-    EXPECT_EQ(work(full_policy(), 16), 16u * 32 * 513 * (128 + 2) * 4);
-    // Eviction with many slots: 12 bytes a slot of 128 heads at a time; 32,770 slots are 513 pages.
+    // Attention of a step: 2,049 pages, in a table of 2,560, are 640 splits of a head, each leaves 128 + 2 floats.
+    EXPECT_EQ(work(full_policy(), 16), 16u * 32 * 640 * (128 + 2) * 4);
+    // Eviction with many slots: 12 bytes a slot of 128 heads at a time; 32,770 slots are 513 pages, in a table of 640.
     PolicyConfig streaming;
     streaming.name = "streaming";
     streaming.cache_size = 32768;
-    EXPECT_EQ(work(make_policy(streaming, m), 1), 128u * 513 * 64 * 12);
+    EXPECT_EQ(work(make_policy(streaming, m), 1), 128u * 640 * 64 * 12);
 }
 
 TEST(Plan, FlopsOfAPrefillByHand) {

@@ -4,9 +4,12 @@
 #include <gtest/gtest.h>
 
 #include "base/error.h"
+#include "support/model_shapes.h"
 
 namespace cake {
 namespace {
+
+using test::llama_8b;
 
 // 2 layers, 4 query and 2 KV heads of 4; 16 MLP columns; vocabulary 32.
 ModelConfig small_model() {
@@ -19,19 +22,6 @@ ModelConfig small_model() {
     m.d_ff = 16;
     m.vocab = 32;
     m.max_positions = 4096;
-    return m;
-}
-
-ModelConfig llama_8b() {
-    ModelConfig m;
-    m.n_layers = 32;
-    m.d_model = 4096;
-    m.n_heads = 32;
-    m.n_kv_heads = 8;
-    m.d_head = 128;
-    m.d_ff = 14336;
-    m.vocab = 128256;
-    m.max_positions = 131072;
     return m;
 }
 
