@@ -20,9 +20,9 @@ int open_process(int pid) {
 #endif
 }
 
-// Of the ranks of this host, but this one; empty where one cannot be reached from here.
-std::vector<Peers::Neighbour> reach(const RankStatus& mine, const std::vector<std::string>& cards) {
-    std::vector<Peers::Neighbour> reached;
+// Of the ranks of this host, but this one; what was reached so far is left there. False where one cannot be reached from here.
+bool reach(const RankStatus& mine, const std::vector<std::string>& cards,
+           std::vector<Peers::Neighbour>& reached) {
     for (const std::string& card : cards) {
         int rank = 0, pid = 0, file = -1;
         std::uint64_t nonce = 0;
@@ -31,10 +31,10 @@ std::vector<Peers::Neighbour> reach(const RankStatus& mine, const std::vector<st
             continue;
         auto page = map_page(pid, file, nonce);
         if (!page)
-            return {};
+            return false;
         reached.push_back({rank, open_process(pid), std::move(page)});
     }
-    return reached;
+    return true;
 }
 
 }  // namespace
@@ -43,12 +43,10 @@ Peers::Peers(const RankStatus& mine, Communicator& all, Communicator& here, bool
     : mine_(mine), hosts_(all.gather_strings(mine.host())), seen_(hosts_.size()) {
     const auto cards = here.gather_strings(
         fmt::format("{} {} {} {}", mine.rank(), getpid(), mine.file(), mine.page().nonce));
-    if (share_pages)
-        neighbours_ = reach(mine, cards);
-    const bool reached = share_pages && int(neighbours_.size()) == here.size() - 1;
+    const bool reached = share_pages && reach(mine, cards, neighbours_);
     const auto answers = here.gather_strings(reached ? "" : "no");
     if (std::any_of(answers.begin(), answers.end(), [](const auto& no) { return !no.empty(); }))
-        neighbours_.clear();
+        leave_neighbours();
     for (const Neighbour& n : neighbours_)
         seen_[std::size_t(n.rank)].page = n.page;
 
@@ -62,10 +60,13 @@ Peers::Peers(const RankStatus& mine, Communicator& all, Communicator& here, bool
         heartbeats_ = std::make_unique<Heartbeats>(std::move(with));
 }
 
-Peers::~Peers() {
+Peers::~Peers() { leave_neighbours(); }
+
+void Peers::leave_neighbours() {
     for (const Neighbour& n : neighbours_)
         if (n.process >= 0)
             close(n.process);
+    neighbours_.clear();
 }
 
 void Peers::exchange(double now_s, double every_s) {

@@ -39,6 +39,8 @@ public:
     double silent_s(int rank, double now_s) const;
 
 private:
+    void leave_neighbours();
+
     struct Seen {
         Whereabouts at;
         double heard_s = 0;

@@ -15,6 +15,7 @@
 #include "base/error.h"
 #include "base/exit_timer.h"
 #include "base/hash.h"
+#include "base/stop_signals.h"
 #include "base/timer.h"
 
 namespace cake {
@@ -109,11 +110,11 @@ void Watchdog::bury(const Peers::Neighbour& dead) {
     if (ending == Ending::InGoodOrder)
         return;
     const int code = ending == Ending::Said ? dead.page->exit_code.load() : kKilled;
-    // Where somebody ends all ranks (a launcher, after Ctrl-C), this one is gone before it accuses anybody.
+    // Where somebody ends all ranks (a launcher, after Ctrl-C), this one is gone before it accuses anybody, or has been told.
     sleep_s(0.1);
     if (lower_neighbour([](const auto&) { return true; }))
         sleep_s(1);
-    else if (ending == Ending::None && mine_.claim_last_word(code))
+    else if (ending == Ending::None && !StopSignals::came() && mine_.claim_last_word(code))
         print_last_word(dead.rank, peers_->host(dead.rank), dead.page->read(),
                         "died without a word: it was killed, perhaps by the out-of-memory killer "
                         "(`dmesg` or the scheduler's log tells; `cake plan` says what memory a run "
@@ -135,8 +136,10 @@ void Watchdog::end(int exit_code) {
 const Watchdog::Group* Watchdog::waited_for(const Whereabouts& mine) {
     const std::uint64_t looks = looks_;
     const bool looks_on = std::exchange(looked_, looks) != looks;
+    // Who gives a GPU more than its queue holds waits inside of the driver, and does not look.
+    const bool computes = mine.part == RunPart::Prefill || mine.part == RunPart::Decode;
     if (mine.call == Call::None)
-        return looks_on ? device_group_.load() : nullptr;
+        return looks_on || computes ? device_group_.load() : nullptr;
     const std::scoped_lock lock(mutex_);
     const auto found = std::find_if(groups_.begin(), groups_.end(),
                                     [&](const auto& g) { return g->key == mine.group; });
@@ -146,7 +149,8 @@ const Watchdog::Group* Watchdog::waited_for(const Whereabouts& mine) {
 void Watchdog::watch_waiting(double now_s) {
     Whereabouts mine = mine_.read();
     const Group* group = waited_for(mine);
-    std::uint64_t moved = mine.progress;
+    // What follows below is no move of its own.
+    std::uint64_t moved = mine.call == Call::Message ? mine.number : mine.progress;
     bool loads = mine.part < RunPart::Prefill;
     if (group) {
         for (int rank : group->ranks) {

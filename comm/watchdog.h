@@ -43,13 +43,14 @@ public:
     static constexpr double kDeadline_s = 300;
     static constexpr double kLoadFactor = 4;
     void set_deadline(double seconds) { deadline_s_ = seconds; }
+    double deadline_s() const { return deadline_s_; }
 
     // Lives as long as this. Made by all of them, in the same order.
     Group& group(std::vector<int> ranks);
     // This rank waits for that group, or no longer. A rank waits in one thread.
     void enter(Group& group, Call call) { mine_.enter(call, group.key, ++group.calls); }
     void leave() { mine_.leave(); }
-    // The host is waiting for its GPU, which may wait for those of `group`: called over and over.
+    // The host is waiting for its GPU, which may wait for those of `group`: called over and over, and once before.
     void looks_at_device(Group& group) {
         device_group_ = &group;
         ++looks_;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
@@ -127,9 +128,17 @@ World::~World() {
     status_->end();
     local_comm_.reset();
     comm_.reset();
+    // Nobody watches the end, which waits for all ranks.
+    const double most_s =
+        Watchdog::kLoadFactor * (watchdog_ ? watchdog_->deadline_s() : Watchdog::kDeadline_s);
     watchdog_.reset();
+    exit_after(
+        int(std::ceil(most_s)), int(ExitCode::Failed),
+        "cake: error: all is done, but another rank does not come to MPI's end: it hangs, or "
+        "a link is down\n");
     if (MPI_Finalize() != MPI_SUCCESS)
         spdlog::error("MPI_Finalize failed");
+    cancel_exit();
 }
 
 void World::agree(const std::function<void()>& step) {

@@ -4,6 +4,9 @@
 namespace cake {
 
 // Ends the process with this exit code so many seconds from now, whatever it is doing then. For signal handlers too.
-void exit_after(int seconds, int exit_code);
+// `why`, of static storage, is said then, on stderr.
+void exit_after(int seconds, int exit_code, const char* why = "");
+// Not, after all.
+void cancel_exit();
 
 }  // namespace cake

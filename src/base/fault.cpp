@@ -6,6 +6,7 @@
 #include <csignal>
 #include <cstdint>
 #include <cstdlib>
+#include <fstream>
 #include <sstream>
 #include <stdexcept>
 #include <sys/resource.h>
@@ -64,6 +65,8 @@ std::optional<Fault> planted_fault(int rank) {
 }
 
 void strike(const Fault& fault) {
+    if (const char* mark = std::getenv("CAKE_FAULT_MARK"))
+        std::ofstream(mark) << fault.how;  // when it was, for tests
     if (fault.how == "throw")
         throw std::runtime_error("a planted fault");
     if (fault.how == "abort")

@@ -31,6 +31,6 @@ StopSignals::StopSignals() {
         sigaction(signal, &action, nullptr);
 }
 
-bool StopSignals::came() const { return signals_came > 0; }
+bool StopSignals::came() { return signals_came > 0; }
 
 }  // namespace cake

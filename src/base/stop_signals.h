@@ -8,7 +8,7 @@ namespace cake {
 class StopSignals {
 public:
     StopSignals();
-    bool came() const;
+    static bool came();  // false too where none was made
 };
 
 }  // namespace cake

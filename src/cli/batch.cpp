@@ -2,6 +2,7 @@
 // model.
 #include <algorithm>
 #include <chrono>
+#include <cstdlib>
 #include <filesystem>
 
 #include <spdlog/spdlog.h>
@@ -83,6 +84,16 @@ std::optional<WallClock::time_point> last_take(const std::optional<double>& marg
                      unknown);
     if (!end)
         return {};
+    // Else the job would end at once, be queued again, and so on.
+    if (const char* start = std::getenv("SLURM_JOB_START_TIME"); start && std::atoll(start) > 0) {
+        const auto began = WallClock::time_point(std::chrono::seconds(std::atoll(start)));
+        const std::chrono::duration<double> whole = *end - began;
+        if (*margin_s >= whole.count())
+            throw usage_error(
+                "--time-limit-margin is {:g} s, and the whole job has {:.0f} s: no job could ever "
+                "be begun; give it more time (#SBATCH --time), or a smaller margin",
+                *margin_s, whole.count());
+    }
     return *end - std::chrono::duration_cast<WallClock::duration>(
                       std::chrono::duration<double>(*margin_s));
 }

@@ -101,12 +101,14 @@ bool serve_jobs(World& world, Engine& engine, const BatchRun& run,
                              .prefill = {.check = run.config.check}});
     if (remote)
         remote->goodbye();
-    if (service) {
+    if (replicas > 1) {
         std::vector<int> ranks(std::size_t(world.size()));
         std::iota(ranks.begin(), ranks.end(), 0);
-        Watchdog& watchdog = *world.watchdog();
-        const Waiting waiting(watchdog, watchdog.group(std::move(ranks)), Call::Replicas);
-        service->wait();
+        Watchdog::Group& all = world.watchdog()->group(std::move(ranks));
+        if (service) {
+            const Waiting waiting(*world.watchdog(), all, Call::Replicas);
+            service->wait();
+        }
     }
     for (const std::string& theirs : world.comm().gather_strings(all_served ? "" : "stopped"))
         all_served = all_served && theirs.empty();

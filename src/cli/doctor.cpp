@@ -137,7 +137,6 @@ ExitCode run_doctor(CommandContext& context) {
     const RunConfig config = options.resolve(context);
     World& world = context.world;
 
-    context.world.status().at(RunPart::Input);
     std::optional<Machine> machine;
     world.agree([&] {
         check_writable(options.report());

@@ -22,6 +22,15 @@ std::string events_of(int rank, const std::string& host, const PhaseTrace& trace
     return out;
 }
 
+// Rank `root`'s, on all ranks.
+std::string text_of(Communicator& comm, std::string text, int root) {
+    std::uint64_t size = text.size();
+    comm.broadcast_bytes(std::as_writable_bytes(std::span(&size, 1)), root);
+    text.resize(size);
+    comm.broadcast_bytes(std::as_writable_bytes(std::span(text)), root);
+    return text;
+}
+
 }  // namespace
 
 void Profile::add_to(CLI::App& app) {
@@ -46,13 +55,17 @@ void Profile::write(World& world, Engine& engine) const {
     engine.decode_clock().settle();
     if (trace_.spans.size() == PhaseTrace::kMost && world.rank() == 0)
         spdlog::warn("{} has the first {} phases of each rank", path_, PhaseTrace::kMost);
-    const auto all = world.comm().gather_strings(events_of(world.rank(), world.host(), trace_));
-    if (world.rank() != 0)
-        return;
-    std::ofstream out(path_);
-    out << fmt::format("{{\"displayTimeUnit\":\"ms\",\"traceEvents\":[\n{}\n]}}\n",
-                       fmt::join(all, ",\n"));
-    if (!out.flush())
+    std::ofstream out;
+    if (world.rank() == 0)
+        out.open(path_);
+    out << "{\"displayTimeUnit\":\"ms\",\"traceEvents\":[\n";
+    for (int r = 0; r < world.size(); ++r) {  // some 20 MB each
+        const std::string mine =
+            r == world.rank() ? events_of(r, world.host(), trace_) : std::string();
+        out << (r > 0 ? ",\n" : "") << text_of(world.comm(), mine, r);
+    }
+    out << "\n]}\n";
+    if (world.rank() == 0 && !out.flush())
         throw Error(fmt::format("{}: could not be written; is the disk full?", path_));
 }
 

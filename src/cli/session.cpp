@@ -141,6 +141,7 @@ std::unique_ptr<Communicator> make_group(const RunConfig& config, World& world, 
     if (speaks_nccl(config, dev, host->size())) {
         Watchdog& watchdog = *world.watchdog();
         Watchdog::Group& ranks = watchdog.group(world_ranks(*host, world.rank()));
+        watchdog.looks_at_device(ranks);
         const auto while_waiting = [&dev, &watchdog, &ranks](std::function<void()> look) {
             return cuda_while_waiting(dev, [&watchdog, &ranks, look = std::move(look)] {
                 watchdog.looks_at_device(ranks);

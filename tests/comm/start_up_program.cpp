@@ -1,6 +1,7 @@
 // A program that fails at its start, for start_up_test.cpp. Ends as main() does: usage: start_up_program HOW.
 #include <csignal>
 #include <cstdlib>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <unistd.h>
@@ -34,6 +35,14 @@ int run(cake::World& world, const std::string& how) {
         if (how == "GPUs wait")
             for (auto& ranks = world.watchdog()->group({0, 1, 2});; usleep(1000))
                 world.watchdog()->looks_at_device(ranks);
+        if (how == "a message does not come") {
+            std::optional<cake::Waiting> waiting;
+            if (world.rank() != 0)
+                waiting.emplace(*world.watchdog(), world.watchdog()->group({0}),
+                                cake::Call::Message);
+            for (;;)
+                usleep(1000);
+        }
         world.comm().barrier();  // where the others wait
         return 0;
     } catch (const cake::Error& error) {

@@ -118,6 +118,14 @@ TEST_F(StartUp, EndsRanksWhoseDevicesWaitForEachOther) {
     EXPECT_LT(ended.seconds, 10);
 }
 
+TEST_F(StartUp, EndsRanksThatWaitForAMessageOfOneThatHangs) {
+    const Ended ended = on_three_ranks("a message does not come");
+    EXPECT_EQ(ended.exit_code, 1);
+    EXPECT_THAT(ended.output, HasSubstr("waits in message, call 1 of ranks 0, and for 1 s none of "
+                                        "them got anything done. Not come: rank 0 on "));
+    EXPECT_LT(ended.seconds, 10);
+}
+
 TEST_F(StartUp, IsOneRankWithoutALauncher) {
     EXPECT_EQ(shell(kProgram + " 'nobody fails'").exit_code, 0);
     const Ended ended = shell(kProgram + " 'one fails'");
