@@ -105,6 +105,16 @@ TEST_F(TimeLimitMargin, SaysSoWhereNobodyKnowsTheEnd) {
     EXPECT_THAT(run(1, {{"SLURM_JOB_ID", std::nullopt}}).err, HasSubstr("this is no Slurm job"));
 }
 
+// Else it would end at once, be queued again, and so on.
+TEST_F(TimeLimitMargin, IsLessThanTheWholeJob) {
+    write_jobs(1, 2);
+    auto environment = ends_in(50);
+    environment.emplace_back("SLURM_JOB_START_TIME", std::to_string(std::time(nullptr)));
+    const auto result = run(1, environment);
+    EXPECT_EQ(result.exit_code, 2);
+    EXPECT_THAT(result.err, HasSubstr("--time-limit-margin is 60 s, and the whole job has "));
+}
+
 TEST_F(TimeLimitMargin, IsNoNegativeNumber) {
     write_jobs(1, 2);
     EXPECT_EQ(run_program(batch("out.jsonl", {"--time-limit-margin", "-5"})).exit_code, 2);

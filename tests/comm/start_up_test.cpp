@@ -126,6 +126,13 @@ TEST_F(StartUp, EndsRanksThatWaitForAMessageOfOneThatHangs) {
     EXPECT_LT(ended.seconds, 10);
 }
 
+TEST_F(StartUp, EndsWhereOneDoesNotComeToTheEnd) {
+    const Ended ended = on_three_ranks("one does not end");
+    EXPECT_EQ(ended.exit_code, 1);
+    EXPECT_THAT(ended.output, HasSubstr("another rank does not come to MPI's end"));
+    EXPECT_LT(ended.seconds, 15);
+}
+
 TEST_F(StartUp, IsOneRankWithoutALauncher) {
     EXPECT_EQ(shell(kProgram + " 'nobody fails'").exit_code, 0);
     const Ended ended = shell(kProgram + " 'one fails'");
