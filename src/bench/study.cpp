@@ -3,23 +3,15 @@
 #include <algorithm>
 
 #include "bench/measure.h"
+#include "policy/policy_list.h"
 
 namespace cake {
 
 std::vector<Policy> study_policies(const RunConfig& config, const ModelConfig& model) {
     std::vector<Policy> out;
-    for (const std::string& name : config.bench.policies)
-        for (int cache_size : config.bench.cache_sizes) {
-            PolicyConfig cells = config.policy;
-            cells.name = name;
-            cells.cache_size = cache_size;
-            const Policy policy = make_policy(cells, model);
-            const auto same = [&](const Policy& p) {
-                return p.name == policy.name && p.cache_size == policy.cache_size;
-            };
-            if (std::none_of(out.begin(), out.end(), same))
-                out.push_back(policy);
-        }
+    for (const ListedPolicy& p :
+         list_policies(config.policy, config.bench.policies, config.bench.cache_sizes, model))
+        out.push_back(p.policy);
     return out;
 }
 

@@ -143,11 +143,13 @@ ConfigField word_or_number(std::string path, Get get, std::string word, std::int
     return field;
 }
 
-// Scalars, as a YAML list or in one text between commas; at least one. `convert` as above.
+enum class Items { AtLeastOne, AnyNumber };
+
+// Scalars, as a YAML list or in one text between commas. `convert` as above.
 template <typename Get, typename Convert>
-ConfigField list(std::string path, Get get, std::string allowed, std::string help,
+ConfigField list(std::string path, Get get, Items items, std::string allowed, std::string help,
                  Convert convert) {
-    auto read = [get, convert](RunConfig& config, const Node& node) {
+    auto read = [get, items, convert](RunConfig& config, const Node& node) {
         std::vector<std::string> texts;
         if (node.IsScalar()) {
             std::istringstream in(node.Scalar());
@@ -166,7 +168,7 @@ ConfigField list(std::string path, Get get, std::string allowed, std::string hel
                 return false;
             values.push_back(*value);
         }
-        if (values.empty())
+        if (values.empty() && items == Items::AtLeastOne)
             return false;
         get(config) = std::move(values);
         return true;
@@ -176,17 +178,18 @@ ConfigField list(std::string path, Get get, std::string allowed, std::string hel
 }
 
 template <typename Get>
-ConfigField integers(std::string path, Get get, int least, int most, std::string help) {
-    return list(path, get, fmt::format("a list of whole numbers from {} to {}", least, most), help,
-                [least, most](const std::string& text) {
+ConfigField integers(std::string path, Get get, int least, int most, std::string help,
+                     Items items = Items::AtLeastOne) {
+    return list(path, get, items, fmt::format("a list of whole numbers from {} to {}", least, most),
+                help, [least, most](const std::string& text) {
                     const auto value = parse<int>(text);
                     return value && *value >= least && *value <= most ? value : std::nullopt;
                 });
 }
 
 template <typename Get>
-ConfigField texts(std::string path, Get get, std::string help) {
-    return list(path, get, "a list of texts", help,
+ConfigField texts(std::string path, Get get, std::string help, Items items = Items::AtLeastOne) {
+    return list(path, get, items, "a list of texts", help,
                 [](const std::string& text) -> std::optional<std::string> {
                     return !text.empty() && is_utf8(text) ? std::optional(text) : std::nullopt;
                 });
@@ -335,6 +338,26 @@ std::vector<ConfigField> make_fields() {
                "its lengths are multiplied by this"),
         integer("bench.max_requests", MEMBER(bench.max_requests), 0, most_tokens,
                 "its first so many; 0: all"),
+
+        texts("eval.policies", MEMBER(eval.policies),
+              "policies that are evaluated; none: policy.name", Items::AnyNumber),
+        integers("eval.cache_sizes", MEMBER(eval.cache_sizes), 1, most_tokens,
+                 "cache sizes of each policy, tokens; none: policy.cache_size", Items::AnyNumber),
+        text("eval.data", MEMBER(eval.data), "a folder of rows, or a file of them"),
+        texts("eval.tasks", MEMBER(eval.tasks), "LongBench's tasks; none: all that eval.data has",
+              Items::AnyNumber),
+        integer("eval.limit", MEMBER(eval.limit), 0, most_tokens, "rows of each task; 0: all"),
+        flag("eval.single_bos", MEMBER(eval.single_bos),
+             "one BOS before prompts that the official script gives two"),
+        texts("eval.texts", MEMBER(eval.texts), "text files", Items::AnyNumber),
+        integers("eval.lengths", MEMBER(eval.lengths), 1, most_tokens, "lengths of prompts, tokens",
+                 Items::AnyNumber),
+        integers("eval.depths", MEMBER(eval.depths), 0, 100, "where a needle lies, percent"),
+        integers("eval.needles", MEMBER(eval.needles), 1, 100, "needles in a haystack"),
+        integer("eval.trials", MEMBER(eval.trials), 1, 10000, "haystacks of each kind"),
+        integer("eval.positions", MEMBER(eval.positions), 1, most_tokens,
+                "tokens after the prompt that are predicted"),
+        integer("eval.seed", MEMBER(eval.seed), 0, any_integer, "of needles"),
 
         text("chat", MEMBER(chat), "auto, none, or the name of a chat template"),
         flag("check", MEMBER(check), "compare digests of budgets across ranks"),

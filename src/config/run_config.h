@@ -80,6 +80,21 @@ struct RunConfig {
         double time_scale = 1, length_scale = 1;  // of its times and lengths
         int max_requests = 0;                     // its first so many; 0: all
     } bench;
+    struct Eval {                           // of `eval`: every policy with every cache size
+        std::vector<std::string> policies;  // none: policy.name
+        std::vector<int> cache_sizes;       // tokens; none: policy.cache_size
+        std::string data;                   // LongBench's or RULER's rows
+        std::vector<std::string> tasks;     // none: all that are there
+        int limit = 0;                      // rows of each task; 0: all
+        bool single_bos = false;
+        std::vector<std::string> texts;               // files: haystacks, or what is predicted
+        std::vector<int> lengths;                     // tokens
+        std::vector<int> depths{0, 25, 50, 75, 100};  // percent
+        std::vector<int> needles{1};
+        int trials = 1;
+        int positions = 256;    // tokens that are predicted
+        std::int64_t seed = 0;  // of needles
+    } eval;
     std::string chat = "auto";  // auto | none | a template's name
     bool check = false;         // digests of budgets compared across ranks
 };

@@ -1,0 +1,56 @@
+// Lists of policies, as studies name them.
+#include "policy/policy_list.h"
+
+#include <gtest/gtest.h>
+
+#include "support/expect_error.h"
+
+namespace cake {
+namespace {
+
+std::vector<std::string> labels(const std::vector<ListedPolicy>& list) {
+    std::vector<std::string> out;
+    for (const ListedPolicy& p : list)
+        out.push_back(p.label);
+    return out;
+}
+
+TEST(PolicyList, IsEachPolicyWithEachSizeAndFullOnce) {
+    PolicyConfig base;
+    base.window = 16;
+    const std::vector<std::string> names{"full", "snapkv", "cake:share=uniform:score=mean"};
+    const std::vector<int> sizes{64, 128};
+    const auto list = list_policies(base, names, sizes, {});
+    EXPECT_EQ(labels(list), (std::vector<std::string>{"full", "snapkv-64", "snapkv-128",
+                                                      "cake:share=uniform:score=mean-64",
+                                                      "cake:share=uniform:score=mean-128"}));
+    const Policy& variant = list[4].policy;
+    EXPECT_EQ(variant.name, "cake:share=uniform:score=mean");
+    EXPECT_EQ(variant.share, Share::Uniform);
+    EXPECT_EQ(variant.score, ColumnScore::Mean);
+    EXPECT_EQ(variant.window, 16);
+    EXPECT_EQ(variant.cache_size, 128);
+    EXPECT_EQ(list[4].cells.name, "cake");
+    EXPECT_EQ(make_policy(list[4].cells, {}).share, Share::Uniform);
+}
+
+TEST(PolicyList, IsTheConfigurationsOneWhereNoneIsNamed) {
+    PolicyConfig base;
+    base.name = "tova";
+    EXPECT_EQ(labels(list_policies(base, {}, {}, {})), std::vector<std::string>{"tova-1024"});
+}
+
+TEST(PolicyList, NamesWhatItDoesNotKnow) {
+    const auto message = [](const std::string& name) {
+        return usage_message([&] { list_policies({}, {&name, 1}, {}, {}); });
+    };
+    EXPECT_NE(message("cak").find("policy cak is unknown"), std::string::npos);
+    EXPECT_NE(message("cake:shar=uniform").find("the nearest one is policy.share"),
+              std::string::npos);
+    EXPECT_NE(message("cake:name=full").find("there is no"), std::string::npos);
+    EXPECT_NE(message("cake:share").find("write NAME:cell=value"), std::string::npos);
+    EXPECT_NE(message("cake:gamma=x").find("allowed is a number"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace cake
