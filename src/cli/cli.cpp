@@ -15,6 +15,7 @@ constexpr Command command_table[] = {
     {"bench", "speed and memory: policies, cache sizes, prompts, batches", run_bench},
     {"plan", "bytes per rank of a run, before anything is loaded", run_plan},
     {"inspect", "what is in a model file or folder: sizes, types, tokenizer", run_inspect},
+    {"eval", "what policies' answers are worth: LongBench, needles, fidelity", run_eval},
     {"score", "LongBench scores of answers that lie in files", run_score},
     {"diff", "compares two reports: budgets, kept tokens, output tokens", run_diff},
     {"doctor", "ranks, hosts, devices, links: is all as a job needs it", run_doctor},
