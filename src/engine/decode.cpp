@@ -232,6 +232,8 @@ void DecodeBatch::take(std::span<const TokenId> tokens, Wanted wanted) {
     if (changed_)
         upload();
     std::copy(tokens.begin(), tokens.end(), ids_.span<TokenId>().begin());
+    if (on_attention_)
+        return put_step(rank_, wanted);
     steps_.run(
         {std::int64_t(wanted), kv_.batch(), kv_.tables.dim(2), shares_scores() ? score_floats_ : 0},
         [=, this](const Rank& rank) { put_step(rank, wanted); });
@@ -246,6 +248,8 @@ void DecodeBatch::put_step(const Rank& rank, Wanted wanted) {
     for (int l = 0; l < model_.config.n_layers; ++l) {
         rank.at(RunPart::Decode, l);
         decode_layer(rank, model_, l, x, kv_, probs_, ws_);
+        if (on_attention_)
+            on_attention_(l, ws_.attn.view().rows(0, x.dim(0)));
     }
     wanted == Wanted::Best ? lm_head_best(rank, model_, x, ws_) : lm_head(rank, model_, x, ws_);
 

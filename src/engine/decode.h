@@ -1,6 +1,7 @@
 // Decoding: all sequences of a batch take one token together, each with its own length in every layer.
 #pragma once
 
+#include <functional>
 #include <span>
 #include <vector>
 
@@ -10,6 +11,10 @@
 #include "policy/policy.h"
 
 namespace cake {
+
+// Called where layer `layer` of a step has been put into the stream, with what its attention made of each sequence's token,
+// before the output projection: [batch, n_q d_head] of this rank's query heads, activations, overwritten by the next layer.
+using OnAttention = std::function<void(int layer, View attention)>;
 
 // The sequences that decode together, and what kernels need to know of them, in device memory. One policy for all.
 class DecodeBatch {
@@ -27,6 +32,9 @@ public:
     Tensor step(std::span<const TokenId> tokens);
     // The same step; returns each sequence's likeliest next token, equal on all ranks. Logits stay where they are.
     std::vector<TokenId> step_to_best(std::span<const TokenId> tokens);
+
+    // For who studies what attention makes. Steps are not captured then: the host has to see each layer.
+    void on_attention(OnAttention call) { on_attention_ = std::move(call); }
 
     // Steps so far that were a graph's replay: on a GPU all but the first two of a batch size and table width, where
     // collectives can be captured.
@@ -65,6 +73,7 @@ private:
     // By what is wanted, sequences, table width, and floats of scores that ranks share; all else that kernels get from the
     // host is fixed.
     CapturedSteps steps_;
+    OnAttention on_attention_;
 };
 
 // Pages that a layer's table has room for where `pages` are needed. A step is captured for each width, so there are few: at
