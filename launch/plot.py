@@ -53,6 +53,9 @@ def read_all(paths: list, cache_size) -> dict:
         files.refuse_repeated(kind, found[kind])
     for kind in ("positions", "layers"):
         if cache_size is not None and kind in found:
+            sizes = sorted({row["cache_size"] for row in found[kind]})
+            if cache_size not in sizes:
+                give_up(f"--cache-size {cache_size}: {kind}.csv has {', '.join(map(str, sizes))}")
             found[kind] = [row for row in found[kind] if row["cache_size"] == cache_size]
     return found
 

@@ -3,7 +3,7 @@ import json
 from collections import defaultdict
 from statistics import fmean
 
-from plots.style import GREYS, left_out, look, panels, plain, policy_label
+from plots.style import GREYS, left_out, log_scale, look, panels, plain, policy_label
 
 MANY = 8     # prompts: more than these are a mean and a band
 NAMED = 24   # prompts: more than these are numbered, not named
@@ -89,7 +89,7 @@ def preference_by_layer(plt, requests):
         else:
             for i, (request, row) in enumerate(zip(some, rows)):
                 axis.plot(layers, row, label=plain(request["id"], 24), markersize=4, **look(i))
-        axis.set_yscale("log")
+        log_scale(axis, "y", [value for row in rows for value in row])
         axis.set_xlabel("layer")
         axis.set_ylabel("preference (no unit)")
         axis.set_title(plain(name, 80), fontsize=9)

@@ -2,7 +2,7 @@
 from collections import defaultdict
 from statistics import fmean
 
-from plots.style import keeps_less, left_out, log_ticks, look, plain
+from plots.style import keeps_less, left_out, log_scale, log_ticks, look, plain
 
 KL = "KL from the full cache, nats"
 
@@ -52,27 +52,22 @@ def kl_by(plt, rows, picture: str, x: str, x_name: str, set_scale):
         left_out(picture, f"{len(kl) - len(drawn)} points whose KL is not above 0: no logarithmic axis has them")
     figure, axis = plt.subplots(figsize=(7.5, 4.5))
     for i, policy in enumerate(dict.fromkeys(policy for policy, _ in drawn)):
-        axis.plot(*zip(*sorted((at[key], kl[key]) for key in drawn if key[0] == policy)), label=plain(policy), **look(i))
-    axis.set_yscale("log")
+        points = sorted((at[key], kl[key]) for key in drawn if key[0] == policy)
+        axis.plot(*zip(*points), label=plain(policy), **look(i))
+    log_scale(axis, "y", [kl[key] for key in drawn])
     set_scale(axis, [at[key] for key in drawn])
     finish(axis, x_name, KL, about(texts))
     return figure
 
 
-def percent_scale(axis, _) -> None:
-    axis.set_xscale("log")
-    axis.xaxis.set_major_formatter("{x:g}")
-    axis.xaxis.set_minor_formatter("{x:g}")
-    axis.tick_params(axis="x", which="minor", labelsize=7)
-
-
 def kl_by_kept(plt, rows):
-    return kl_by(plt, rows, "kl_by_kept", "kept_percent", "tokens kept, % of the prompt", percent_scale)
+    return kl_by(plt, rows, "kl_by_kept", "kept_percent", "tokens kept, % of the prompt",
+                 lambda axis, parts: log_scale(axis, "x", parts))
 
 
 def kl_by_cache(plt, rows):
-    return kl_by(plt, rows, "kl_by_cache", "cache_size", "cache size, tokens a layer", lambda axis, sizes: log_ticks(
-        axis, (round(size) for size in sizes)))
+    return kl_by(plt, rows, "kl_by_cache", "cache_size", "cache size, tokens a layer",
+                 lambda axis, sizes: log_ticks(axis, (round(size) for size in sizes)))
 
 
 # ---- at one cache size -----------------------------------------------------------------------------------------------
@@ -118,7 +113,7 @@ def kl_by_position(plt, rows):
     axis, said = curves(plt, rows, "kl_by_position", "position", "kl", smooth=True)
     if not axis:
         return said
-    axis.set_yscale("log", nonpositive="mask")
+    log_scale(axis, "y", [y for line in axis.lines for y in line.get_ydata()])
     finish(axis, "position after the cut, tokens", KL, said)
     return axis.figure
 

@@ -10,6 +10,7 @@
 Whatever cannot be drawn ends the script with one message and exit status 2.
 """
 import csv
+import io
 import json
 import math
 import os
@@ -42,7 +43,7 @@ def read(path: str) -> tuple:
     except (OSError, UnicodeDecodeError) as error:
         give_up(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}")
     try:
-        value = json.loads(text)
+        value = parse(text)
     except ValueError:
         table = table_kind(text.partition("\n")[0])
         return (table, read_table(path, table, text)) if table else ("bench", read_cells(path, text))
@@ -51,6 +52,13 @@ def read(path: str) -> tuple:
     if is_scores(value):
         return "score", [{"name": os.path.basename(os.path.dirname(os.path.abspath(path))), "tasks": value}]
     return "bench", read_cells(path, text)
+
+
+def parse(text: str):
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deep") from None
 
 
 # ---- CSV -------------------------------------------------------------------------------------------------------------
@@ -68,7 +76,13 @@ def table_kind(header: str):
 
 
 def read_table(path: str, kind: str, text: str) -> list:
-    lines = csv.reader(text.splitlines())
+    try:
+        return table_rows(path, kind, csv.reader(io.StringIO(text, newline="")))
+    except csv.Error as error:
+        give_up(f"{path}: is no CSV: {error}")
+
+
+def table_rows(path: str, kind: str, lines) -> list:
     columns = [name.strip() for name in next(lines)]
     for name in needed(kind):
         if name not in columns:
@@ -128,7 +142,7 @@ def read_cells(path: str, text: str) -> list:
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
+            row = parse(line)
         except ValueError:
             give_up(f"{path}:{number}: this is not JSON, nor a table that is known; what can be drawn: {KNOWN}")
         if not isinstance(row, dict):
@@ -144,12 +158,12 @@ def read_cells(path: str, text: str) -> list:
 
 def read_requests(path: str, value: dict) -> tuple:
     """A report names its schema; what --dump-kept wrote has none."""
-    stem = os.path.splitext(os.path.basename(path))[0]
+    source = os.path.splitext(path)[0]
     requests = value["requests"]
     if not isinstance(requests, list) or not all(isinstance(request, dict) for request in requests):
         give_up(f"{path}: requests is no list of objects")
     if "schema" not in value:
-        return "kept", [kept_request(path, stem, request) for request in requests]
+        return "kept", [kept_request(path, source, request) for request in requests]
     config = value.get("config")
     policy = config.get("policy") if isinstance(config, dict) else None
     model = value.get("model")
@@ -157,13 +171,13 @@ def read_requests(path: str, value: dict) -> tuple:
         give_up(f"{path}: config.policy or model is missing: this is no whole report")
     name = os.path.basename(str(model.get("path", "")).rstrip("/"))
     only = len(requests) == 1  # generate calls each of its requests 0
-    return "report", [{"id": stem if only else str(request.get("id")), "model": name, "policy": policy,
+    return "report", [{"id": source if only else str(request.get("id")), "model": name, "policy": policy,
                        "evicted": request.get("evicted") is True, "layers": budget_layers(path, request)}
                       for request in requests]
 
 
 def budget_layers(path: str, request: dict) -> list:
-    layers = request.get("layers", [])  # batch writes them with --layers alone
+    layers = request.get("layers") or []  # batch writes them with --layers alone
     for layer in layers if isinstance(layers, list) else [None]:
         preference = layer.get("preference") if isinstance(layer, dict) else ""
         if not isinstance(preference, (int, float, type(None))) or not isinstance(layer.get("budget"), int):
@@ -171,15 +185,15 @@ def budget_layers(path: str, request: dict) -> list:
     return layers
 
 
-def kept_request(path: str, stem: str, request: dict) -> dict:
+def kept_request(path: str, source: str, request: dict) -> dict:
     layers = request.get("layers")
     right = isinstance(layers, list) and layers and all(
         isinstance(heads, list) and heads and all(
-            isinstance(head, list) and all(type(position) is int and position >= 0 for position in head)
+            isinstance(head, list) and all(type(position) is int and 0 <= position < 1 << 31 for position in head)
             for head in heads) for heads in layers)
     if not right or not any(head for heads in layers for head in heads):
         give_up(f"{path}: request {request.get('id')}: no positions of layers and KV heads, as --dump-kept writes them")
-    return {"id": str(request.get("id")), "source": stem, "layers": layers}
+    return {"id": str(request.get("id")), "source": source, "layers": layers}
 
 
 def is_scores(value) -> bool:

@@ -18,20 +18,22 @@ def shares(layers: list, length: int) -> tuple:
 
 
 def kept(plt, requests):
+    from matplotlib.colors import PowerNorm
     first = list({request["source"]: request for request in reversed(requests)}.values())[::-1]
     if len(first) < len(requests):
         left_out("kept", f"{len(requests) - len(first)} prompts: it shows the first one of a file")
     figure, axes = panels(plt, len(first), 9, 3.6, columns=1)
+    shade = PowerNorm(0.5, vmin=0, vmax=1)  # of a long prompt a hundredth is kept, and should be seen
     for axis, request in zip(axes, first):
         length = 1 + max(position for heads in request["layers"] for head in heads for position in head)
         parts, width = shares(request["layers"], length)
-        image = axis.imshow(parts, aspect="auto", origin="lower", interpolation="nearest", cmap=GREYS, vmin=0, vmax=1,
+        image = axis.imshow(parts, aspect="auto", origin="lower", interpolation="nearest", cmap=GREYS, norm=shade,
                             extent=(0, parts.shape[1] * width, -0.5, len(parts) - 0.5))
         each = "" if width == 1 else f", {width} to a column"
         axis.set_xlabel(f"position, tokens{each}")
         axis.set_ylabel("layer")
         axis.set_title(f"{plain(request['source'])}, prompt {plain(request['id'])}, {length:,} tokens", fontsize=9)
-    figure.colorbar(image, ax=axes, label="part of the KV heads that kept it")
+    figure.colorbar(image, ax=axes, label="part of the KV heads that kept it", ticks=[0, 0.01, 0.05, 0.1, 0.25, 0.5, 1])
     return figure
 
 

@@ -17,15 +17,15 @@ def heat_map(plt, rows, form: str):
     names = panel_names(rows)
     figure, axes = panels(plt, len(names), 1.3 + 0.55 * max(4, len(lengths)), 1.3 + 0.4 * max(4, len(depths)))
     for axis, name in zip(axes, names):
-        scores = {(row["depth"], row["length"]): row["score"] for row in rows
+        scores = {(row["depth"], row["length"]): 100 * row["score"] for row in rows
                   if (row["policy"], row["cache_size"], row["needles"]) == name}
         cells = [[scores.get((depth, length), float("nan")) for length in lengths] for depth in depths]
         axis.set_facecolor("white")
         axis.patch.set(hatch="///", edgecolor="0.6")  # shows where nothing was measured
-        image = axis.imshow(cells, aspect="auto", interpolation="nearest", cmap=GREYS, vmin=0, vmax=1)
+        image = axis.imshow(cells, aspect="auto", interpolation="nearest", cmap=GREYS, vmin=0, vmax=100)
         for (depth, length), score in scores.items():
-            axis.text(lengths.index(length), depths.index(depth), f"{100 * score:.0f}", ha="center", va="center",
-                      fontsize=7, color="white" if score > 0.5 else "black")
+            axis.text(lengths.index(length), depths.index(depth), f"{score:.0f}", ha="center", va="center",
+                      fontsize=7, color="white" if score > 50 else "black")
         axis.set_xticks(range(len(lengths)), [f"{length:,}" for length in lengths], rotation=45, ha="right", fontsize=7)
         axis.set_yticks(range(len(depths)), [f"{depth:g}" for depth in depths], fontsize=7)
         axis.set_xlabel("prompt, tokens")
@@ -33,7 +33,7 @@ def heat_map(plt, rows, form: str):
         policy, size, needles = name
         facts = f"\n{needles} facts" if form == "multi" else ""
         axis.set_title(plain(policy_label(policy, size), 60) + facts, fontsize=9)
-    figure.colorbar(image, ax=axes, label="part found (numbers: %)")
+    figure.colorbar(image, ax=axes, label="found, %")
     return figure
 
 
