@@ -40,8 +40,11 @@ def evicted(requests: list, picture: str) -> list:
     return found
 
 
-def equal_depth(some: list) -> list:
-    return [request for request in some if len(request["layers"]) == len(some[0]["layers"])]
+def equal_depth(some: list, picture: str) -> list:
+    found = [request for request in some if len(request["layers"]) == len(some[0]["layers"])]
+    if len(found) < len(some):
+        left_out(picture, f"{len(some) - len(found)} prompts whose number of layers is not that of the first")
+    return found
 
 
 def name_prompts(axis, some: list) -> None:
@@ -57,7 +60,7 @@ def budgets(plt, requests):
     figure, axes = panels(plt, len(sets), 5, 4.5, columns=3)
     most = max(layer["budget"] for some in sets.values() for request in some for layer in request["layers"])
     for axis, (name, some) in zip(axes, sets.items()):
-        some = equal_depth(some)
+        some = equal_depth(some, "budgets")
         by_layer = [[request["layers"][i]["budget"] for request in some] for i in range(len(some[0]["layers"]))]
         image = axis.imshow(by_layer, aspect="auto", origin="lower", interpolation="nearest", cmap=GREYS, vmin=0,
                             vmax=most)
@@ -76,7 +79,7 @@ def preference_by_layer(plt, requests):
         return "it needs reports with layers (generate, batch --layers) of a policy with a window that observes"
     figure, axes = panels(plt, len(sets), 6, 4.5, columns=3)
     for axis, (name, some) in zip(axes, sets.items()):
-        some = equal_depth(some)
+        some = equal_depth(some, "preference_by_layer")
         rows = [[layer["preference"] or float("nan") for layer in request["layers"]] for request in some]
         layers = range(len(rows[0]))
         if len(some) > MANY:

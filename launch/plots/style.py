@@ -65,12 +65,13 @@ def panels(plt, count: int, width: float, height: float, columns: int = 4) -> tu
 
 def log_scale(axis, which: str, values) -> None:
     """A logarithmic axis ("x" or "y") whose numbers are written out, also where it spans less than a power of ten."""
-    from matplotlib.ticker import LogLocator, NullFormatter
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
     (axis.set_xscale if which == "x" else axis.set_yscale)("log", nonpositive="mask")
     positive = [value for value in values if value > 0]
-    narrow = positive and max(positive) / min(positive) < 1e3
+    span = max(positive) / min(positive) if positive else 1
     along = axis.xaxis if which == "x" else axis.yaxis
-    along.set_major_locator(LogLocator(subs=(1, 2, 3, 5) if narrow else (1,), numticks=20))
+    along.set_major_locator(MaxNLocator(5) if span < 4 else LogLocator(subs=(1, 2, 3, 5) if span < 1e3 else (1,),
+                                                                       numticks=20))
     along.set_major_formatter("{x:g}")
     along.set_minor_formatter(NullFormatter())
 
@@ -79,5 +80,5 @@ def log_ticks(axis, values) -> None:
     """A logarithmic x axis with the values that were measured written out."""
     ticks = sorted(set(values))
     axis.set_xscale("log", base=2)
-    axis.set_xticks(ticks, [f"{x:,}" for x in ticks])
+    axis.set_xticks(ticks, [f"{x:,}" for x in ticks], rotation=45 if len(ticks) > 8 else 0)
     axis.minorticks_off()

@@ -84,6 +84,12 @@ class Reports(PlotCase):
         self.assertIn("budgets.png: it needs reports with layers", nothing.stdout)
         self.assertIn("preference_by_layer.png: it needs reports with layers", nothing.stdout)
 
+    def test_leaves_out_prompts_of_another_depth(self):
+        result = self.draw({"batch.json": report([request("a"), request("b", layers=4)])}, "--format", "svg")
+        self.assert_drawn(result, "budgets", "preference_by_layer")
+        self.assertIn("left out: budgets: 1 prompts whose number of layers", result.stdout)
+        self.assertNotIn("b", self.words("budgets"))
+
     def test_names_of_files_are_no_formulas(self):
         result = self.draw({"batch.json": report([request("$x"), request("$y_{")])}, "--format", "svg")
         self.assert_drawn(result, "budgets", "preference_by_layer")
