@@ -349,6 +349,7 @@ std::vector<ConfigField> make_fields() {
         integer("eval.limit", MEMBER(eval.limit), 0, most_tokens, "rows of each task; 0: all"),
         flag("eval.single_bos", MEMBER(eval.single_bos),
              "one BOS before prompts that the official script gives two"),
+        choice("eval.form", MEMBER(eval.form), {"text", "kv"}, "what needles lie in"),
         texts("eval.texts", MEMBER(eval.texts), "text files", Items::AnyNumber),
         integers("eval.lengths", MEMBER(eval.lengths), 1, most_tokens, "lengths of prompts, tokens",
                  Items::AnyNumber),

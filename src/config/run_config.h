@@ -88,6 +88,7 @@ struct RunConfig {
         int limit = 0;                      // rows of each task; 0: all
         bool single_bos = false;
         std::vector<std::string> texts;               // files: haystacks, or what is predicted
+        std::string form = "text";                    // text | kv: what needles lie in
         std::vector<int> lengths;                     // tokens
         std::vector<int> depths{0, 25, 50, 75, 100};  // percent
         std::vector<int> needles{1};
