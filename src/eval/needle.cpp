@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <map>
+#include <set>
 #include <utility>
 
 #include <fmt/format.h>
@@ -155,14 +156,17 @@ std::string NeedleCase::id() const {
 
 std::vector<NeedleCase> needle_cases(const RunConfig::Eval& eval) {
     std::vector<NeedleCase> out;
+    std::set<std::string> ids;
     for (int length : eval.lengths)
         for (int needles : eval.needles)
             for (int depth : eval.depths)
-                for (int trial = 0; trial < eval.trials; ++trial)
-                    out.push_back({eval.form == "kv" ? "kv"
-                                   : needles == 1    ? "single"
-                                                     : "multi",
-                                   length, depth, needles, trial});
+                for (int trial = 0; trial < eval.trials; ++trial) {
+                    const char* in_text = needles == 1 ? "single" : "multi";
+                    NeedleCase which{eval.form == "kv" ? "kv" : in_text, length, depth, needles,
+                                     trial};
+                    if (ids.insert(which.id()).second)
+                        out.push_back(std::move(which));
+                }
     return out;
 }
 

@@ -14,7 +14,7 @@ struct RulerRow {
     std::int64_t line = 0;             // of the file, from 1
 };
 
-// The first `limit` rows (0: all), at least one. Usage errors: as of for_each_row (row_files.h), a row without outputs.
-std::vector<RulerRow> read_ruler_rows(const std::string& path, int limit = 0);
+// All rows, at least one. Usage errors: as of for_each_row (row_files.h), a row without outputs.
+std::vector<RulerRow> read_ruler_rows(const std::string& path);
 
 }  // namespace cake
