@@ -32,6 +32,7 @@ constexpr Flag kFlags[] = {
     {"--trials", "eval.trials", "N"},
     {"--data", "eval.data", "FILE"},
     {"--limit", "eval.limit", "N"},
+    {"--part", "eval.part", "I/N"},
 };
 
 // The folder of the results: the user's, or one that is gone when the command ends.
@@ -194,8 +195,7 @@ ExitCode run_eval_needle(CommandContext& context) {
     world.agree([&] {
         check_study(config.eval);
         const ModelConfig model = read_model(config);
-        policies =
-            list_policies(config.policy, config.eval.policies, config.eval.cache_sizes, model);
+        policies = eval_policies(config, model);
         if (policies.size() > 1 && !(options.report().empty() && flags.profile.path().empty()))
             throw usage_error(
                 "--report and --profile are of one policy, and there are {}: name "
@@ -248,6 +248,11 @@ ExitCode run_eval_needle(CommandContext& context) {
                     needle_scores(policy.policy, questions.prompts, read_answers(journal)),
                     std::back_inserter(scores));
         });
+    }
+    if (config.eval.part != "0/1") {
+        if (first)
+            spdlog::info("the table and needle.csv are of all parts: start without --part then");
+        return code;
     }
     world.agree([&] {
         if (first)

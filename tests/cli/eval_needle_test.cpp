@@ -195,6 +195,21 @@ TEST_F(EvalNeedle, LeavesNoFileWithoutAnOutput) {
     EXPECT_TRUE(std::filesystem::is_empty(folder.file("tmp")));
 }
 
+TEST_F(EvalNeedle, MayBeDoneInParts) {
+    for (const char* part : {"1/2", "0/2"}) {
+        const ProgramResult r = run_program(study({"--part", part, "--quiet"}));
+        EXPECT_EQ(r.exit_code, 0) << r.err;
+        EXPECT_EQ(r.out, "");
+        EXPECT_FALSE(std::filesystem::exists(output + "/needle.csv"));
+        EXPECT_EQ(std::filesystem::exists(output + "/full"), part[0] == '0');
+        EXPECT_EQ(results("cake-64").size(), 6u);
+    }
+    const std::string before = read_file(output + "/full/results.jsonl");
+    ASSERT_EQ(run_program(study()).exit_code, 0);
+    EXPECT_EQ(read_file(output + "/full/results.jsonl"), before);
+    EXPECT_THAT(csv(), AllOf(HasSubstr("\nfull,0,"), HasSubstr("\ncake,64,")));
+}
+
 TEST_F(EvalNeedle, RefusesBadDataWithOneMessage) {
     expect_refusal({"--lengths", "5000"}, "exceeds the model's context of 2048");
     expect_refusal({"--lengths", "2047"}, "exceeds the model's context of 2048");
@@ -205,9 +220,9 @@ TEST_F(EvalNeedle, RefusesBadDataWithOneMessage) {
     expect_refusal({"--text", folder.write("short.txt", "So short.")}, "the text is too short");
     expect_refusal({"--form", "poem"}, "one of text, kv");
     expect_refusal({"--depths", "101"}, "eval.depths");
-    expect_refusal({"--policies", "cak"}, "'cak'");
+    expect_refusal({"--policies", "cak"}, "policy cak is unknown");
     expect_refusal({"--report", folder.file("r.json")}, "--report and --profile are of one policy");
-    expect_refusal({"--output", text}, "the folder cannot be made");
+    expect_refusal({"--part", "2/2"}, "eval.part is '2/2'");
     expect_refusal({"--data", text}, "leave out --text and --lengths");
 
     const auto with_data = [&](const std::string& path) {
@@ -222,6 +237,10 @@ TEST_F(EvalNeedle, RefusesBadDataWithOneMessage) {
     expect_bad_row(R"({"input": "a"})", "the key 'outputs' is missing");
     expect_bad_row(json{{"input", std::string(3000, 'a')}, {"outputs", {"b"}}}.dump(),
                    "the prompt has 3000 tokens");
+    EXPECT_THAT(run_program({"eval", "needle", "--model", folder.path(), "--form", "kv",
+                             "--lengths", "900", "--output", text})
+                    .err,
+                HasSubstr("text.txt: the folder cannot be made"));
     EXPECT_THAT(with_data(folder.path()).err, HasSubstr("is a folder, and must be a file"));
     EXPECT_THAT(run_program({"eval", "needle", "--model", folder.path()}).err,
                 HasSubstr("give --lengths N,..."));

@@ -234,6 +234,20 @@ TEST(RunConfig, ReadsTheFilesThatComeWithTheProgram) {
     }
 }
 
+// policy_list_test.cpp makes the policies of those that evaluate.
+TEST(RunConfig, ReadsTheStudiesThatComeWithTheProgram) {
+    int n = 0;
+    for (const auto& file : std::filesystem::directory_iterator(CAKE_SOURCE_DIR "/configs/studies")) {
+        RunConfig config;
+        apply_config_file(config, file.path().string());
+        std::ifstream in(file.path());
+        const std::string text(std::istreambuf_iterator<char>(in), {});
+        EXPECT_THAT(text, HasSubstr("--config configs/studies/" + file.path().filename().string()));
+        ++n;
+    }
+    EXPECT_GE(n, 10);
+}
+
 TEST(RunConfig, NamesFilesThatCannotBeRead) {
     const TempFolder folder;
     RunConfig config;

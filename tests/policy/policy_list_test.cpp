@@ -52,5 +52,24 @@ TEST(PolicyList, NamesWhatItDoesNotKnow) {
     EXPECT_NE(message("cake:gamma=x").find("allowed is a number"), std::string::npos);
 }
 
+TEST(PolicyList, MayBeDealtToParts) {
+    RunConfig config;
+    config.eval.policies = {"full", "snapkv", "cake"};
+    config.eval.cache_sizes = {64, 128};
+    const auto part = [&](const std::string& name) {
+        config.eval.part = name;
+        return labels(eval_policies(config, {}));
+    };
+    using Labels = std::vector<std::string>;
+    EXPECT_EQ(part("0/1").size(), 5u);
+    EXPECT_EQ(part("0/2"), (Labels{"full", "snapkv-128", "cake-128"}));
+    EXPECT_EQ(part("1/2"), (Labels{"snapkv-64", "cake-64"}));
+    EXPECT_EQ(part("4/5"), (Labels{"cake-128"}));
+    for (const char* wrong : {"2/2", "1", "/2", "1/", "x/2", "-1/2", "0/0", ""})
+        EXPECT_NE(usage_message([&] { part(wrong); }).find("write I/N"), std::string::npos)
+            << wrong;
+    EXPECT_NE(usage_message([&] { part("5/6"); }).find("only 5 policies"), std::string::npos);
+}
+
 }  // namespace
 }  // namespace cake
