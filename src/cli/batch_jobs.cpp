@@ -102,7 +102,7 @@ std::vector<BatchJob> read_jobs(const std::string& input, const RunConfig& confi
 namespace {
 
 void refuse(BatchJob& job, const std::string& why) {
-    job.error = fmt::format("line {}: {}", job.line, why);
+    job.error = job.line > 0 ? fmt::format("line {}: {}", job.line, why) : why;
     job.refused = true;
 }
 
@@ -154,7 +154,9 @@ std::string encode_job(const BatchJob& job) {
                    {"max_new_tokens", r.max_new_tokens},
                    {"temperature", r.sampling.temperature},
                    {"seed", r.sampling.seed},
-                   {"stop", job.stop}},
+                   {"stop", job.stop},
+                   {"ends", r.end_of_sequence},
+                   {"first_is_answer", r.first_is_answer}},
                   out);
     return out;
 }
@@ -169,6 +171,8 @@ BatchJob decode_job(const std::string& bytes, const Sampling& common) {
     job.request.max_new_tokens = in["max_new_tokens"];
     job.request.sampling.temperature = in["temperature"];
     job.request.sampling.seed = in["seed"];
+    job.request.end_of_sequence = in["ends"].get<std::vector<TokenId>>();
+    job.request.first_is_answer = in["first_is_answer"];
     return job;
 }
 

@@ -18,7 +18,7 @@ struct BatchJob {
     std::vector<std::string> stop;
     std::string error;      // why it cannot be done; empty: it can
     bool refused = false;   // for want of memory: no result, so that another start may do it
-    std::int64_t line = 0;  // of the file
+    std::int64_t line = 0;  // of the file; 0: of none
 };
 
 // The largest of a list of jobs: what memory is planned by.

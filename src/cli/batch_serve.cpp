@@ -36,7 +36,8 @@ private:
         if (!job)
             return {};
         texts_.try_emplace(job->request.id, run_.tokenizer, job->stop, nullptr);
-        job->request.end_of_sequence = end_of_sequence_;
+        auto& ends = job->request.end_of_sequence;  // the job's own, and the model's
+        ends.insert(ends.end(), end_of_sequence_.begin(), end_of_sequence_.end());
         return std::move(job->request);
     }
 

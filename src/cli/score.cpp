@@ -1,12 +1,12 @@
 // `cake score DIR`: LongBench scores of answers that lie in files.
+#include "cli/score.h"
+
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
 
 #include <spdlog/spdlog.h>
 
-#include "cli/cli.h"
-#include "eval/longbench_score.h"
 #include "io/file_error.h"
 #include "io/json_file.h"
 
@@ -42,14 +42,14 @@ void write_result(const FolderScores& folder, bool buckets) {
         throw Error(fmt::format("{}: could not be written; is the disk full?", path));
 }
 
+}  // namespace
+
 void write_results(const std::vector<FolderScores>& folders, bool buckets) {
     for (const FolderScores& folder : folders)
         refuse_to_lose_scores(folder);
     for (const FolderScores& folder : folders)
         write_result(folder, buckets);
 }
-
-}  // namespace
 
 ExitCode run_score(CommandContext& context) {
     CLI::App app(

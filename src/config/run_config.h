@@ -87,6 +87,8 @@ struct RunConfig {
         std::string data;                // LongBench's or RULER's rows
         std::vector<std::string> tasks;  // none: all that are there
         int limit = 0;                   // rows of each task; 0: all
+        int longest_prompt = 0;          // tokens; 0: the model's
+        bool whole_only = false;
         bool single_bos = false;
         std::vector<std::string> texts;               // files: haystacks, or what is predicted
         std::string form = "text";                    // text | kv: what needles lie in

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <limits>
 #include <memory>
 #include <thread>
 
@@ -216,6 +217,9 @@ bool Scheduler::start(std::unique_ptr<Running> sequence) {
     Running* newest = running_.back().get();
     const Timer timer;
     const std::span sequences(&newest, 1);
+    if (decides() && newest->request.first_is_answer)
+        for (const TokenId id : newest->request.end_of_sequence)
+            logits.span<float>()[std::size_t(id)] = -std::numeric_limits<float>::infinity();
     take(sequences, sample(sequences, logits));  // booked to decoding, as all sampling
     engine_.decode_clock().times().total_s += timer.seconds();
     return true;

@@ -35,8 +35,8 @@ struct FolderScores {
     std::vector<TaskScores> tasks;  // in the order of longbench_tasks(); at least one
 };
 
-// `folder`, where it has .jsonl files, and those of its own folders that have some, by name. Names that begin with a dot are
-// passed over; so are, with a warning, the Chinese tasks. Usage errors: no folder, no answers, a file that is named after no
+// `folder`, where it has .jsonl files, and those of its own folders that have some, by name. Names that begin with a dot and
+// results.jsonl are passed over; so are, with a warning, the Chinese tasks. Usage errors: no folder, no answers, a file that is named after no
 // task, and those of score_file.
 std::vector<FolderScores> score_folders(const std::string& folder);
 

@@ -1,5 +1,7 @@
 #include "config/run_config.h"
 
+#include <filesystem>
+#include <fstream>
 #include <set>
 
 #include <gmock/gmock.h>
@@ -237,7 +239,8 @@ TEST(RunConfig, ReadsTheFilesThatComeWithTheProgram) {
 // policy_list_test.cpp makes the policies of those that evaluate.
 TEST(RunConfig, ReadsTheStudiesThatComeWithTheProgram) {
     int n = 0;
-    for (const auto& file : std::filesystem::directory_iterator(CAKE_SOURCE_DIR "/configs/studies")) {
+    for (const auto& file :
+         std::filesystem::directory_iterator(CAKE_SOURCE_DIR "/configs/studies")) {
         RunConfig config;
         apply_config_file(config, file.path().string());
         std::ifstream in(file.path());
