@@ -240,7 +240,7 @@ TEST_F(EvalNeedle, RefusesBadDataWithOneMessage) {
     EXPECT_THAT(run_program({"eval", "needle", "--model", folder.path(), "--form", "kv",
                              "--lengths", "900", "--output", text})
                     .err,
-                HasSubstr("text.txt: the folder cannot be made"));
+                HasSubstr("the folder cannot be made: Not a directory"));
     EXPECT_THAT(with_data(folder.path()).err, HasSubstr("is a folder, and must be a file"));
     EXPECT_THAT(run_program({"eval", "needle", "--model", folder.path()}).err,
                 HasSubstr("give --lengths N,..."));

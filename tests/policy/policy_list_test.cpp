@@ -1,6 +1,9 @@
 // Lists of policies, as studies name them.
 #include "policy/policy_list.h"
 
+#include <filesystem>
+#include <fstream>
+
 #include <gtest/gtest.h>
 
 #include "support/expect_error.h"
@@ -69,6 +72,30 @@ TEST(PolicyList, MayBeDealtToParts) {
         EXPECT_NE(usage_message([&] { part(wrong); }).find("write I/N"), std::string::npos)
             << wrong;
     EXPECT_NE(usage_message([&] { part("5/6"); }).find("only 5 policies"), std::string::npos);
+}
+
+// Studies that evaluate name the number of their cells, where an array of jobs does them.
+TEST(PolicyList, OfEveryStudyThatComesWithTheProgramCanBeMade) {
+    int n = 0, arrays = 0;
+    for (const auto& file :
+         std::filesystem::directory_iterator(CAKE_SOURCE_DIR "/configs/studies")) {
+        RunConfig config;
+        apply_config_file(config, file.path().string());
+        if (config.eval.policies.empty())
+            continue;  // of `bench`
+        ++n;
+        const auto policies = eval_policies(config, {});
+        EXPECT_FALSE(policies.empty()) << file.path();
+        std::ifstream in(file.path());
+        const std::string text(std::istreambuf_iterator<char>(in), {});
+        const std::size_t array = text.find("--array=0-");
+        if (array == std::string::npos)
+            continue;
+        ++arrays;
+        EXPECT_EQ(std::stoi(text.substr(array + 10)) + 1, int(policies.size())) << file.path();
+    }
+    EXPECT_EQ(n, 11);
+    EXPECT_EQ(arrays, 7);
 }
 
 }  // namespace
