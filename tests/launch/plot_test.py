@@ -1,14 +1,9 @@
 #!/usr/bin/env python3
-"""Tests of launch/plot.py with made-up rows. Skipped, exit status 77, where matplotlib is missing."""
+"""Tests of launch/plot.py with made-up rows of a benchmark. Skipped, exit status 77, where matplotlib is missing."""
 import json
-import os
-import pathlib
-import subprocess
-import sys
-import tempfile
-import unittest
 
-PLOT = pathlib.Path(__file__).resolve().parents[2] / "launch" / "plot.py"
+from plot_case import PlotCase, main
+
 PICTURES = {"decode_by_prompt", "prefill_by_prompt", "kv_by_prompt", "decode_by_batch", "scaling", "phases", "roofline"}
 
 
@@ -41,20 +36,10 @@ def sweep() -> list:
     return rows + [dict(cell("full", 0, prompt=1 << 20), fits=False, prefill=None, decode=None, kv=None)]
 
 
-class Plot(unittest.TestCase):
-    def setUp(self):
-        folder = tempfile.TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
-        self.folder = pathlib.Path(folder.name)
-
+class Plot(PlotCase):
     def plot(self, rows, *more):
-        file = self.folder / "bench.jsonl"
-        file.write_text(rows if isinstance(rows, str) else "".join(json.dumps(row) + "\n" for row in rows))
-        return subprocess.run([sys.executable, str(PLOT), str(file), "--output", str(self.folder / "out"), *more],
-                              capture_output=True, text=True)
-
-    def drawn(self, ending=".png"):
-        return {path.stem for path in (self.folder / "out").glob("*" + ending)}
+        text = rows if isinstance(rows, str) else "".join(json.dumps(row) + "\n" for row in rows)
+        return self.draw({"bench.jsonl": text}, *more)
 
     def test_draws_every_picture_of_a_whole_sweep(self):
         result = self.plot(sweep())
@@ -91,19 +76,7 @@ class Plot(unittest.TestCase):
             self.assertEqual(result.returncode, 2)
             self.assertIn(message, result.stderr)
             self.assertNotIn("Traceback", result.stderr)
-        missing = subprocess.run([sys.executable, str(PLOT), "none.jsonl", "--output", "out"], capture_output=True,
-                                 text=True)
-        self.assertEqual(missing.returncode, 2)
-        self.assertIn("none.jsonl: cannot be read", missing.stderr)
 
 
 if __name__ == "__main__":
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError:
-        debian = "/usr/bin/python3"  # setup.sh installs for this one; another may come first in PATH
-        if os.path.realpath(sys.executable) != os.path.realpath(debian) and os.access(debian, os.X_OK):
-            os.execv(debian, [debian, *sys.argv])
-        print("skipped: this Python has no matplotlib (launch/setup.sh python3-matplotlib)")
-        sys.exit(77)
-    unittest.main()
+    main()
