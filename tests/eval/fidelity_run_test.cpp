@@ -2,11 +2,13 @@
 #include "eval/fidelity_run.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "support/golden.h"
+#include "support/reference_model.h"
 #include "support/run_model.h"
 #include "support/thread_comm.h"
 
@@ -95,6 +97,52 @@ TEST_P(Fidelity, OfTheFullCacheIsWhatAPlainPrefillPredicts) {
         const double nll = -softmax(logits).log_p[std::size_t(tokens[std::size_t(S + i + 1)])];
         EXPECT_NEAR(full.nll[std::size_t(i)], nll, 1e-4) << i;
     }
+}
+
+// What streaming holds is known: the first 4 tokens, and the latest.
+TEST_P(Fidelity, OfStreamingIsThatOfAPlainModelInDoublePrecision) {
+    constexpr int C = 48;
+    RunConfig config = study({"streaming"}, {C});
+    config.policy.window.reset();
+    const TextFidelity t = measure(GetParam(), config);
+    const PolicyFidelity& streaming = find(t, "streaming", C);
+
+    const reference::PlainModel model(config.model.path);
+    const std::vector<TokenId> tokens = Golden("tiny-llama").prompt("p300");
+    reference::Cache whole = model.empty_cache();
+    for (int i = 0; i < S; ++i)
+        model.step(tokens[std::size_t(i)], i, whole);
+    reference::Cache kept = whole;
+    std::vector<double> errors(streaming.layers.size());
+    for (int i = 0; i < N; ++i) {
+        for (auto& layer : kept)
+            for (auto& entries : layer)
+                std::erase_if(entries, [&](const reference::Entry& e) {
+                    return e.position >= 4 && e.position < S + i - (C - 4);
+                });
+        reference::Row logits, full_logits;
+        std::vector<reference::Row> out, full_out;
+        model.step(tokens[std::size_t(S + i)], S + i, whole, &full_logits, &full_out);
+        model.step(tokens[std::size_t(S + i)], S + i, kept, &logits, &out);
+        const auto distribution = [](const reference::Row& row) {
+            return softmax(std::vector<float>(row.begin(), row.end()));
+        };
+        const Distribution full = distribution(full_logits), mine = distribution(logits);
+        EXPECT_NEAR(streaming.kl[std::size_t(i)], kl_divergence(full, mine), 1e-5) << i;
+        EXPECT_NEAR(streaming.nll[std::size_t(i)],
+                    -mine.log_p[std::size_t(tokens[std::size_t(S + i + 1)])], 1e-4)
+            << i;
+        for (std::size_t l = 0; l < errors.size(); ++l) {
+            double difference = 0, square = 0;
+            for (std::size_t j = 0; j < out[l].size(); ++j) {
+                difference += (out[l][j] - full_out[l][j]) * (out[l][j] - full_out[l][j]);
+                square += full_out[l][j] * full_out[l][j];
+            }
+            errors[l] += std::sqrt(difference / square) / N;
+        }
+    }
+    for (std::size_t l = 0; l < errors.size(); ++l)
+        EXPECT_NEAR(streaming.layers[l].attention_error, errors[l], 1e-5) << "layer " << l;
 }
 
 TEST_P(Fidelity, IsWholeWhereNothingIsEvicted) {
