@@ -6,11 +6,11 @@
 #include <gmock/gmock.h>
 
 #include "io/json_file.h"
+#include "support/byte_tokenizer.h"
 #include "support/expect_error.h"
 #include "support/golden.h"
 #include "support/run_program.h"
 #include "support/temp_folder.h"
-#include "text/byte_level.h"
 
 namespace cake::test {
 namespace {
@@ -19,26 +19,6 @@ using nlohmann::json;
 using testing::AllOf;
 using testing::HasSubstr;
 using testing::Not;
-
-// Every byte is a token; 256 to 258 are ChatML's.
-json byte_tokenizer() {
-    json vocabulary, added = json::array();
-    for (int byte = 0; byte < 256; ++byte) {
-        const char c = char(byte);
-        vocabulary[spell_bytes({&c, 1})] = byte;
-    }
-    for (const char* text : {"<|im_start|>", "<|im_end|>", "<s>"})
-        added.push_back({{"id", 256 + added.size()},
-                         {"content", text},
-                         {"special", true},
-                         {"normalized", false}});
-    return {{"added_tokens", added},
-            {"normalizer", nullptr},
-            {"pre_tokenizer",
-             {{"type", "ByteLevel"}, {"add_prefix_space", false}, {"use_regex", true}}},
-            {"decoder", {{"type", "ByteLevel"}}},
-            {"model", {{"type", "BPE"}, {"vocab", vocabulary}, {"merges", json::array()}}}};
-}
 
 class Messages : public testing::Test {
 protected:
