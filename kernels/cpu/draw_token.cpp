@@ -39,17 +39,17 @@ void keep_top_k(std::vector<Candidate>& candidates, double top_k) {
     candidates.resize(std::size_t(k));
 }
 
-// Logits become probabilities as parts of the likeliest. Temperature changes no order, so top-k may come first.
+// Temperature changes no order, so top-k may come first.
 void weigh(std::vector<Candidate>& candidates, double temperature) {
     const double best = std::min_element(candidates.begin(), candidates.end(), better)->score;
     for (Candidate& c : candidates)
-        c.score = std::exp(below(best, c.score) / temperature);
+        c.weight = std::exp(below(best, c.score) / temperature);
 }
 
 double sum_of(const std::vector<Candidate>& candidates) {
     double sum = 0;
     for (const Candidate& c : candidates)
-        sum += c.score;
+        sum += c.weight;
     return sum;
 }
 
@@ -66,17 +66,17 @@ TokenId draw_token(std::vector<Candidate>& candidates, const Draw& draw) {
         double reached = 0;
         std::size_t kept = 0;
         while (kept < candidates.size() && (kept == 0 || reached < enough))
-            reached += ranked[kept++].score;
+            reached += ranked[kept++].weight;
         candidates.resize(kept);
     }
     // Takes the last ones, so what is sorted remains so.
-    std::erase_if(candidates, [&](const Candidate& c) { return c.score < draw.min_p; });
+    std::erase_if(candidates, [&](const Candidate& c) { return c.weight < draw.min_p; });
 
     double mark = draw.random * sum_of(candidates);
     TokenId last = ranked[0].id;
-    for (std::size_t i = 0; i < candidates.size() && ranked[i].score > 0; ++i) {
+    for (std::size_t i = 0; i < candidates.size() && ranked[i].weight > 0; ++i) {
         last = ranked[i].id;
-        if ((mark -= ranked[i].score) < 0)
+        if ((mark -= ranked[i].weight) < 0)
             break;
     }
     return last;  // rounding may leave a rest of the mark: then the last one that is possible

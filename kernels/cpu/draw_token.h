@@ -19,8 +19,9 @@ inline double score_of(float logit) {
 inline double below(double best, double score) { return score == best ? 0 : score - best; }
 
 struct Candidate {
-    double score;  // a logit; once the filters need it, a probability as a part of the likeliest
+    double score;  // a logit
     TokenId id;
+    double weight = 0;  // its probability as a part of the likeliest, once the filters need it
 };
 
 // The token of what the filters leave in whose part of their probability, best first, draw.random lies. Of equal tokens the

@@ -233,6 +233,7 @@ void lm_head_sampled(const Rank& rank, const Model& model, View x, View draws, W
         return;
     View device_draws = ws.draws.view().rows(0, n);
     View tokens = ws.ids.view().reshaped({n});
+    auto t = rank.time(Phase::Sampling);
     rank.dev.copy(rank.stream, device_draws, draws);
     rank.dev.sample(rank.stream, gathered, rank.comm.size(), device_draws, tokens);
     rank.dev.copy(rank.stream, in_place_of(ws.host_logits, DType::I32, {n}), tokens);
