@@ -11,10 +11,10 @@
 #include <gtest/gtest.h>
 
 #include "io/json_file.h"
-#include "support/byte_tokenizer.h"
 #include "support/golden.h"
 #include "support/run_program.h"
 #include "support/temp_folder.h"
+#include "text/small_tokenizers.h"
 
 namespace cake::test {
 namespace {

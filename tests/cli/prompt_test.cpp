@@ -6,11 +6,11 @@
 #include <gmock/gmock.h>
 
 #include "io/json_file.h"
-#include "support/byte_tokenizer.h"
 #include "support/expect_error.h"
 #include "support/golden.h"
 #include "support/run_program.h"
 #include "support/temp_folder.h"
+#include "text/small_tokenizers.h"
 
 namespace cake::test {
 namespace {

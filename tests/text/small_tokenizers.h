@@ -3,12 +3,34 @@
 
 #include <nlohmann/json.hpp>
 
+#include "text/byte_level.h"
+
 namespace cake::test {
 
 using nlohmann::json;
 
 inline json added_token(int id, const char* text, bool special = true) {
     return {{"id", id}, {"content", text}, {"special", special}, {"normalized", false}};
+}
+
+// Every byte is a token; 256 to 258 are ChatML's.
+inline json byte_tokenizer() {
+    json vocabulary, added = json::array();
+    for (int byte = 0; byte < 256; ++byte) {
+        const char c = char(byte);
+        vocabulary[spell_bytes({&c, 1})] = byte;
+    }
+    for (const char* text : {"<|im_start|>", "<|im_end|>", "<s>"})
+        added.push_back({{"id", 256 + added.size()},
+                         {"content", text},
+                         {"special", true},
+                         {"normalized", false}});
+    return {{"added_tokens", added},
+            {"normalizer", nullptr},
+            {"pre_tokenizer",
+             {{"type", "ByteLevel"}, {"add_prefix_space", false}, {"use_regex", true}}},
+            {"decoder", {{"type", "ByteLevel"}}},
+            {"model", {{"type", "BPE"}, {"vocab", vocabulary}, {"merges", json::array()}}}};
 }
 
 // Byte-level: "a" "b" "ab" " " (as "Ġ") "Ġab" and both halves of "é"; 7 is <end>.
