@@ -171,6 +171,13 @@ public:
     // x: F32 [n, m], m > 0, first + m < 2^32; best: I64 [n], keys without sign.
     virtual void argmax(Stream s, View x, std::int64_t first, View best) = 0;
 
+    // Draws a token of each row by draws[r] (kernels/draw.h). Of equal logits the lower token is the better one; a logit that is
+    // not a number counts as -infinity. Probabilities are exponentials in double; on a GPU integers of 2^-44 of the likeliest's,
+    // whose sums have no order: less likely ones are never drawn. Repeatable bit for bit.
+    // x: F32 [n * m], as ranks gather them: the m columns in `parts` even runs, the first m % parts of which have one more,
+    // one run [n, its columns] after another, m >= parts; draws: F64 [n, 5]; tokens: I32 [n].  On a GPU m <= 2^19.
+    virtual void sample(Stream s, View x, int parts, View draws, View tokens) = 0;
+
     // ---- pages --------------------------------------------------------------------------------------------------
     // Writes tokens first .. first + count of the scratch to slots 0 .. count, then token keep[h, i] of KV head h to
     // slot count + i, keys, values and positions.  k, v: [n_kv, capacity, d_head]; keep: I32 [n_kv, b], b may be 0.

@@ -14,6 +14,7 @@ set(emulated_kernel_tests
   norm
   pages
   rope
+  sample
   select
   window
 )

@@ -67,6 +67,9 @@ public:
     void top_k(Stream s, View score, View keep) override;
     void argmax(Stream s, View x, std::int64_t first, View best) override;
 
+    // sample.cpp
+    void sample(Stream s, View x, int parts, View draws, View tokens) override;
+
     // pages.cpp
     void store_tokens(Stream s, View k, View v, std::int64_t first, std::int64_t count, View keep,
                       View running, const PageList& to) override;

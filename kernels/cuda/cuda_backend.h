@@ -87,6 +87,7 @@ public:
     void group_mean(Stream s, View x, float divisor, View out) override;
     void top_k(Stream s, View score, View keep) override;
     void argmax(Stream s, View x, std::int64_t first, View best) override;
+    void sample(Stream s, View x, int parts, View draws, View tokens) override;
 
     gpu::Queue queue(Stream s);
     std::shared_ptr<void> while_waiting(std::function<void()> look);

@@ -3,6 +3,7 @@
 
 #include "kernels/cuda/argmax.h"
 #include "kernels/cuda/cuda_backend.h"
+#include "kernels/cuda/sample.h"
 #include "kernels/cuda/scores.h"
 #include "kernels/cuda/select.h"
 #include "kernels/cuda/window.h"
@@ -83,6 +84,18 @@ void CudaBackend::argmax(Stream s, View x, std::int64_t first, View best) {
                x.shape().str(), best.shape().str());
     gpu::argmax(queue(s), x.as<float>(), x.dim(0), x.dim(1), std::uint32_t(first),
                 reinterpret_cast<std::uint64_t*>(best.as<std::int64_t>()));
+}
+
+void CudaBackend::sample(Stream s, View x, int parts, View draws, View tokens) {
+    const std::int64_t rows = tokens.elements();
+    CAKE_CHECK(rows > 0 && parts > 0 && x.elements() / rows >= parts && x.elements() % rows == 0 &&
+                   draws.shape() == Shape({rows, 5}),
+               "{} tokens of {} in {} parts by {}", rows, x.shape().str(), parts,
+               draws.shape().str());
+    CAKE_CHECK(x.elements() / rows <= gpu::most_sampled_from, "a token of {}, at most {}",
+               x.elements() / rows, gpu::most_sampled_from);
+    gpu::sample(queue(s), x.as<float>(), int(rows), int(x.elements() / rows), parts,
+                reinterpret_cast<const Draw*>(draws.as<double>()), tokens.as<std::int32_t>());
 }
 
 }  // namespace cake

@@ -18,6 +18,13 @@ __device__ __forceinline__ std::uint64_t rank_key(float score, std::uint32_t ind
     return std::uint64_t(bits) << 32 | index;
 }
 
+// A key without the zeros between score and index, which need no digits: of 32 + index_bits bits.
+__device__ __forceinline__ std::uint64_t short_key(float score, std::uint32_t index,
+                                                   int index_bits) {
+    const std::uint64_t key = rank_key(score, index);
+    return key >> 32 << index_bits | std::uint32_t(key);
+}
+
 __device__ __forceinline__ std::uint32_t index_of(std::uint64_t key) { return std::uint32_t(key); }
 
 }  // namespace cake::gpu

@@ -39,12 +39,6 @@ struct Digit {
     int shift, bits;
 };
 
-// A key without the zeros between score and index, which need no digits.
-__device__ __forceinline__ Key short_key(float score, std::uint32_t index, int index_bits) {
-    const Key key = rank_key(score, index);
-    return key >> 32 << index_bits | index_of(key);
-}
-
 // Grid: rows. Block: 256 threads.
 __global__ void begin_selection_kernel(std::uint32_t k, Selection* __restrict__ selections,
                                        std::uint32_t* __restrict__ bins) {

@@ -20,6 +20,7 @@ constexpr Flag kFlags[] = {
     {"--data", "eval.data", "DIR"},
     {"--policies", "eval.policies", "NAME,..."},
     {"--cache-sizes", "eval.cache_sizes", "C,..."},
+    {"--part", "eval.part", "I/N"},
     {"--tasks", "eval.tasks", "NAME,..."},
     {"--limit", "eval.limit", "N"},
     {"--longest-prompt", "eval.longest_prompt", "N"},
@@ -39,17 +40,25 @@ LongBenchPrompting prompting_of(const RunConfig& config, const ModelConfig& mode
     return out;
 }
 
-// How prompts were made: what decides an answer beside the configuration, and what a reader of the scores has to know.
-json facts_of(const RunConfig& config, const LongBenchPrompting& prompting,
-              const std::vector<LongBenchQuestion>& questions, const Tokenizer& tokenizer) {
-    const auto twice = [&](const LongBenchQuestion& q) {
-        return q.prompt.size() > 1 && q.prompt[0] == tokenizer.bos() &&
-               q.prompt[1] == tokenizer.bos();
-    };
-    return {{"data", fs::weakly_canonical(config.eval.data).string()},
-            {"chat", prompting.chat},
-            {"longest_prompt", prompting.longest},
-            {"two_bos", std::ranges::any_of(questions, twice)}};
+// Whether what goes through the chat template begins with two BOS, as the official script has it.
+bool two_bos(const LongBenchPrompting& prompting, const Tokenizer& tokenizer) {
+    LongBenchTask any;
+    any.prompt = "any";
+    const auto ids = longbench_prompt(any, {}, prompting, tokenizer);
+    return ids.size() > 1 && ids[0] == tokenizer.bos() && ids[1] == tokenizer.bos();
+}
+
+// How prompts are made, whichever tasks and rows are asked: what decides an answer beside the configuration, and what a
+// reader of the scores has to know.
+json facts_of(const RunConfig& config, const LongBenchPrompting& prompting, bool buckets,
+              const Tokenizer& tokenizer) {
+    json out{{"data", fs::weakly_canonical(config.eval.data).string()},
+             {"chat", prompting.chat},
+             {"longest_prompt", prompting.longest},
+             {"two_bos", two_bos(prompting, tokenizer)}};
+    if (buckets)
+        out["e"] = true;  // other rows under the same ids
+    return out;
 }
 
 std::vector<BatchJob> jobs_of(const std::vector<LongBenchQuestion>& questions,
@@ -150,7 +159,7 @@ ExitCode run_eval_longbench(CommandContext& context) {
         const LongBenchPrompting prompting = prompting_of(config, model, *tokenizer);
         questions =
             longbench_questions(files, config.eval, prompting, model.max_positions, *tokenizer);
-        runs.decisive = facts_of(config, prompting, questions, *tokenizer);
+        runs.decisive = facts_of(config, prompting, buckets, *tokenizer);
     });
     runs.folder = output;
     runs.jobs = [&](const RunConfig& one) { return jobs_of(questions, one, model, *tokenizer); };
@@ -158,6 +167,8 @@ ExitCode run_eval_longbench(CommandContext& context) {
         write_answers(folder_of(output, policy), runs.decisive, questions, answers);
     };
     const ExitCode code = run_policies(context, runs);
+    if (is_part(context, config))
+        return code;
     std::string table;
     world.agree([&] {
         if (first)

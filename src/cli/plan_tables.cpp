@@ -20,7 +20,7 @@ std::string row(const Prediction& p) {
         "{:>5} {:>5} {:>4} {:>10} | {:>9.4g} {:>9.4g} {:>6.1f} | {:>9.4g} {:>9.4g} {:>6.1f} "
         "{:>9.4g} {:>15}\n",
         p.ranks, p.nodes, p.fits ? "yes" : "no", human_bytes(double(p.rank_bytes)),
-        p.prefill.total(), p.prompt_tokens_per_s, percent(p.prefill.all_reduce, p.prefill.total()),
+        p.prefill.total(), p.prompt_tokens_per_s, percent(p.prefill.exposed(), p.prefill.total()),
         p.tokens_per_s, p.step.total() * 1e3, percent(p.step.all_reduce, p.step.total()),
         p.step.all_reduce * 1e6, sums(p.traffic));
 }

@@ -67,6 +67,7 @@ DecodeBatch::DecodeBatch(const Rank& rank, const Model& model, const Policy& pol
       policy_(policy),
       ws_(ws),
       ids_(rank.dev.tensor(DType::I32, {ws.size.batch}, Place::Pinned)),
+      draws_(rank.dev.tensor(DType::F64, {ws.size.batch, 5}, Place::Pinned)),
       steps_(rank) {}
 
 void DecodeBatch::add(SequenceCache& cache, int prompt_tokens, int new_tokens,
@@ -225,6 +226,17 @@ std::vector<TokenId> DecodeBatch::step_to_best(std::span<const TokenId> tokens) 
     return best;
 }
 
+std::vector<TokenId> DecodeBatch::step_to_sampled(std::span<const TokenId> tokens,
+                                                  std::span<const Draw> draws) {
+    CAKE_CHECK(draws.size() == members_.size(), "{} draws for {} sequences", draws.size(),
+               members_.size());
+    std::memcpy(draws_.view().data(), draws.data(), draws.size_bytes());
+    take(tokens, Wanted::Sampled);
+    std::vector<TokenId> sampled = wait_for_sampled(rank_, kv_.batch(), ws_);
+    settle();
+    return sampled;
+}
+
 void DecodeBatch::take(std::span<const TokenId> tokens, Wanted wanted) {
     CAKE_CHECK(tokens.size() == members_.size() && !tokens.empty(), "{} tokens for {} sequences",
                tokens.size(), members_.size());
@@ -251,7 +263,13 @@ void DecodeBatch::put_step(const Rank& rank, Wanted wanted) {
         if (on_attention_)
             on_attention_(l, ws_.attn.view().rows(0, x.dim(0)));
     }
-    wanted == Wanted::Best ? lm_head_best(rank, model_, x, ws_) : lm_head(rank, model_, x, ws_);
+    switch (wanted) {
+        case Wanted::Logits: lm_head(rank, model_, x, ws_); break;
+        case Wanted::Best: lm_head_best(rank, model_, x, ws_); break;
+        case Wanted::Sampled:
+            lm_head_sampled(rank, model_, x, draws_.view().rows(0, x.dim(0)), ws_);
+            break;
+    }
 
     // Attention has used the uncut cache, the new token included. Now one entry leaves for each that came, in all
     // layers together: nothing reads them before the next step.

@@ -7,6 +7,7 @@
 
 #include "cache/sequence_cache.h"
 #include "engine/captured_steps.h"
+#include "kernels/draw.h"
 #include "model/layer.h"
 #include "policy/policy.h"
 
@@ -32,6 +33,10 @@ public:
     Tensor step(std::span<const TokenId> tokens);
     // The same step; returns each sequence's likeliest next token, equal on all ranks. Logits stay where they are.
     std::vector<TokenId> step_to_best(std::span<const TokenId> tokens);
+    // The same step; returns on rank 0 each sequence's next token, drawn on the device by its draw; zeros on other ranks, whose
+    // draws are not read. Logits stay where they are.
+    std::vector<TokenId> step_to_sampled(std::span<const TokenId> tokens,
+                                         std::span<const Draw> draws);
 
     // For who studies what attention makes. Steps are not captured then: the host has to see each layer.
     void on_attention(OnAttention call) { on_attention_ = std::move(call); }
@@ -50,7 +55,7 @@ private:
     bool evicts() const { return policy_.decode != DecodeEvict::None; }
     void make_room();
     void upload();
-    enum class Wanted { Logits, Best };
+    enum class Wanted { Logits, Best, Sampled };
     void take(std::span<const TokenId> tokens, Wanted wanted);
     void put_step(const Rank& rank, Wanted wanted);
     bool shares_scores() const;
@@ -70,6 +75,7 @@ private:
     std::int64_t score_floats_ = 0;  // that scores_ takes
     Tensor staged_, uploaded_;       // what the views above lie in, pinned and on the device
     Tensor ids_;                     // pinned, [most sequences]: the tokens of the step
+    Tensor draws_;  // pinned, F64 [most sequences, 5]: what the next are sampled by
     // By what is wanted, sequences, table width, and floats of scores that ranks share; all else that kernels get from the
     // host is fixed.
     CapturedSteps steps_;

@@ -62,7 +62,7 @@ GpuWork gpu_work(const PlanInput& in, const Shard& shard) {
         const std::int64_t tables = 2 * (batch * (L * (4 * pages + 24) + 4) + 6 * 64);
         out.tables = std::max(out.tables, std::size_t(tables + 4 * n_kv * slots));
     }
-    const std::int64_t tensors = L * (in.model.qkv_bias ? 7 : 6) + 36;
+    const std::int64_t tensors = L * (in.model.qkv_bias ? 7 : 6) + 37;
     out.tables += std::size_t(256 * tensors);
     return out;
 }

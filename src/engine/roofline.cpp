@@ -80,6 +80,14 @@ void add_messages(const PlanInput& in, const Machine& m, Prediction& p) {
     auto share = [&](std::int64_t calls, std::int64_t bytes) {
         return bytes > 0 ? all_reduce_seconds(m, sharers, calls, double(bytes)) : 0;
     };
+    if (workspace_size(in).overlap) {
+        const std::int64_t chunks = (in.prompt + in.chunk - 1) / in.chunk;
+        const double waited_for =
+            double(chunks % 2 == 0 ? 1 : 2) / double(2 * chunks);  // of a layer's sums
+        const double sums = sum(t.prefill_all_reduces, double(t.prefill_all_reduce_bytes));
+        p.prefill.hidden =
+            std::min((1 - waited_for) * sums, p.prefill.linear + p.prefill.attention);
+    }
     // An all-gather sends half of what a sum does.
     p.gather_bytes = in.ranks > 1 ? in.batch * row : 0;
     p.prefill.all_reduce = sum(t.prefill_all_reduces, double(t.prefill_all_reduce_bytes)) +
@@ -166,7 +174,8 @@ nlohmann::json to_json(const Prediction& p) {
               {"linear_s", p.prefill.linear},
               {"attention_s", p.prefill.attention},
               {"observe_s", p.prefill.observe},
-              {"all_reduce_s", p.prefill.all_reduce}}},
+              {"all_reduce_s", p.prefill.all_reduce},
+              {"hidden_s", p.prefill.hidden}}},
             {"decode",
              {{"tokens_per_s", p.tokens_per_s},
               {"step_ms", p.step.total() * 1e3},

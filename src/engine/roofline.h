@@ -1,7 +1,7 @@
 // How long a run would take if every part ran at the rate that the machine reaches (config/machine.h): a bound to
-// measure against, and a look at machines that are not at hand. The slowest rank counts, and nothing overlaps: neither
-// ranks' work with their sums, nor reading with computing beyond what one kernel does. Not counted, so a run takes
-// longer: starts of kernels, norms, RoPE, choosing and storing what is kept, sampling.
+// measure against, and a look at machines that are not at hand. The slowest rank counts, and nothing overlaps but what
+// PrefillTime::hidden says: reading with computing no more than one kernel does. Not counted, so a run takes longer: starts of
+// kernels, norms, RoPE, choosing and storing what is kept, sampling, and what sums that are beside computing take from it.
 #pragma once
 
 #include "config/machine.h"
@@ -16,7 +16,11 @@ struct PrefillTime {  // seconds, of one prompt
     double observe =
         0;  // window: two more passes of its queries over all keys; all queries: as attention again
     double all_reduce = 0;  // with all else that crosses ranks
-    double total() const { return linear + attention + observe + all_reduce; }
+    // Of all_reduce: beside computing, where the plan overlaps. All sums of the block but a layer's last one, and both of a
+    // chunk that has none to take turns with; as much as linear layers and attention take, at most.
+    double hidden = 0;
+    double exposed() const { return all_reduce - hidden; }
+    double total() const { return linear + attention + observe + exposed(); }
 };
 
 struct StepTime {          // seconds, of a decode step: one token of each sequence of the batch

@@ -11,10 +11,6 @@
 namespace cake {
 namespace {
 
-double score_of(float logit) {
-    return std::isnan(logit) ? -std::numeric_limits<double>::infinity() : double(logit);
-}
-
 // What most runs do at every token, in one pass.
 TokenId best_of(std::span<const float> logits) {
     std::size_t best = 0;
@@ -24,9 +20,6 @@ TokenId best_of(std::span<const float> logits) {
             score = logits[best = i];
     return TokenId(best);
 }
-
-// score - best, where both may be the same infinity.
-double below(double best, double score) { return score == best ? 0 : score - best; }
 
 TokenLogprobs log_softmax(std::span<const float> logits, TokenId chosen, int n_top) {
     std::vector<TokenLogprobs::Entry> all;
@@ -89,75 +82,18 @@ TokenId Sampler::choose(std::span<const float> logits) {
         score =
             score > 0 ? score / sampling_.repetition_penalty : score * sampling_.repetition_penalty;
     }
-    if (sampling_.temperature <= 0)
-        return std::min_element(candidates_.begin(), candidates_.end(), better)->id;
-    keep_top_k();
-    weigh();
-    keep_top_p();
-    keep_min_p();
-    return draw();
+    return draw_token(candidates_, next_draw());
 }
 
-bool Sampler::better(const Candidate& a, const Candidate& b) {
-    return a.score != b.score ? a.score > b.score : a.id < b.id;
-}
-
-void Sampler::keep_top_k() {
-    const auto k = std::size_t(std::max(sampling_.top_k, 0));
-    if (k == 0 || k >= candidates_.size())
-        return;
-    std::partial_sort(candidates_.begin(), candidates_.begin() + std::ptrdiff_t(k),
-                      candidates_.end(), better);
-    candidates_.resize(k);
-}
-
-// Logits become probabilities as parts of the likeliest. Temperature changes no order, so top-k may come first.
-void Sampler::weigh() {
-    const double best = std::min_element(candidates_.begin(), candidates_.end(), better)->score;
-    for (Candidate& c : candidates_)
-        c.score = std::exp(below(best, c.score) / sampling_.temperature);
-}
-
-void Sampler::keep_top_p() {
-    if (sampling_.top_p >= 1)
-        return;
-    double sum = 0;
-    for (const Candidate& c : candidates_)
-        sum += c.score;
-    // A vocabulary has 100,000 tokens and the set is mostly small, so no more is sorted than is needed.
-    double reached = 0;
-    std::size_t kept = 0, sorted = 0;
-    for (std::size_t step = 64; kept == sorted && kept < candidates_.size(); step *= 8) {
-        const auto begin = candidates_.begin() + std::ptrdiff_t(sorted);
-        sorted = std::min(sorted + step, candidates_.size());
-        const auto end = candidates_.begin() + std::ptrdiff_t(sorted);
-        std::nth_element(begin, end, candidates_.end(), better);
-        std::sort(begin, end, better);
-        while (kept < sorted && (kept == 0 || reached < sampling_.top_p * sum))
-            reached += candidates_[kept++].score;
-    }
-    candidates_.resize(kept);
-}
-
-void Sampler::keep_min_p() {
-    std::erase_if(candidates_, [&](const Candidate& c) { return c.score < sampling_.min_p; });
-}
-
-TokenId Sampler::draw() {
-    double sum = 0;
-    for (const Candidate& c : candidates_)
-        sum += c.score;
+Draw Sampler::next_draw() {
+    Draw draw{.temperature = sampling_.temperature,
+              .top_k = double(sampling_.top_k),
+              .top_p = sampling_.top_p,
+              .min_p = sampling_.min_p};
     // 53 random bits: the same on every standard library, unlike std::uniform_real_distribution.
-    double mark = double(random_() >> 11) * 0x1p-53 * sum;
-    TokenId last = candidates_.front().id;
-    for (const Candidate& c : candidates_) {
-        if (c.score == 0)
-            continue;
-        last = c.id;
-        if ((mark -= c.score) < 0)
-            break;
-    }
-    return last;  // rounding may leave a rest of the mark: then the last one that is possible
+    if (draw.temperature > 0)
+        draw.random = double(random_() >> 11) * 0x1p-53;
+    return draw;
 }
 
 }  // namespace cake

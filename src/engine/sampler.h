@@ -11,6 +11,7 @@
 #include <nlohmann/json_fwd.hpp>
 
 #include "base/dtype.h"
+#include "kernels/cpu/draw_token.h"
 
 namespace cake {
 
@@ -51,28 +52,20 @@ public:
     void seen(std::span<const TokenId> tokens);
 
     TokenId sample(std::span<const float> logits);
-    // Whether that is the likeliest token whatever the others are, and nothing else is to be known of them.
-    bool takes_best() const {
-        return sampling_.temperature <= 0 && sampling_.repetition_penalty == 1 &&
-               sampling_.logprobs <= 0;
+    // Whether that takes more than Backend::sample knows: a repetition penalty, or log-probabilities.
+    bool needs_logits() const {
+        return sampling_.repetition_penalty != 1 || sampling_.logprobs > 0;
     }
+    // Whether that is the likeliest token whatever the others are, and nothing else is to be known of them.
+    bool takes_best() const { return sampling_.temperature <= 0 && !needs_logits(); }
+    // What the next token is drawn by, in place of sample(): it has the same random number.
+    Draw next_draw();
 
     // Of the last token; nothing where Sampling::logprobs is 0.
     const std::optional<TokenLogprobs>& logprobs() const { return logprobs_; }
 
 private:
-    struct Candidate {
-        double
-            score;  // a logit; once the filters need it, a probability as a part of the likeliest
-        TokenId id;
-    };
     TokenId choose(std::span<const float> logits);
-    static bool better(const Candidate& a, const Candidate& b);
-    void keep_top_k();
-    void weigh();
-    void keep_top_p();
-    void keep_min_p();
-    TokenId draw();
 
     Sampling sampling_;
     std::mt19937_64 random_;

@@ -36,7 +36,8 @@ struct Next {
 
 // What the group does next, as it is sent.
 struct Turn {
-    enum Kind : std::int32_t { Start, Step, StepToBest, End, Stop } kind = End;
+    enum Kind : std::int32_t { Start, Step, StepToBest, StepToSampled, End, Stop } kind = End;
+    bool is_step() const { return kind == Step || kind == StepToBest || kind == StepToSampled; }
     std::int32_t prompt_tokens = 0, new_tokens = 0, id_length = 0;  // of the request that starts
 };
 
@@ -66,7 +67,8 @@ public:
                         return false;
                     break;
                 case Turn::Step:
-                case Turn::StepToBest: step(turn.kind); break;
+                case Turn::StepToBest:
+                case Turn::StepToSampled: step(turn.kind); break;
                 case Turn::End: return true;
                 case Turn::Stop: return false;
             }
@@ -184,7 +186,7 @@ bool Scheduler::between_layers() {
             turn.kind = kind_of_step();
     }
     send(engine_.comm(), std::span(&turn, 1));
-    if (turn.kind == Turn::Step || turn.kind == Turn::StepToBest) {
+    if (turn.is_step()) {
         const Timer timer;
         step(turn.kind);
         interleaved_s_ += timer.seconds();
@@ -225,25 +227,36 @@ bool Scheduler::start(std::unique_ptr<Running> sequence) {
     return true;
 }
 
-// Logits reach the host where one of the sequences is sampled by them.
+// Tokens are chosen on the device, but where one of the sequences asks for more than it knows: then logits reach the host.
 Turn::Kind Scheduler::kind_of_step() const {
-    const bool best = std::all_of(running_.begin(), running_.end(),
-                                  [](const auto& r) { return r->sampler.takes_best(); });
-    return best ? Turn::StepToBest : Turn::Step;
+    const auto of_all = [&](auto says) {
+        return std::all_of(running_.begin(), running_.end(),
+                           [&](const auto& r) { return says(r->sampler); });
+    };
+    if (of_all([](const Sampler& s) { return s.takes_best(); }))
+        return Turn::StepToBest;
+    return of_all([](const Sampler& s) { return !s.needs_logits(); }) ? Turn::StepToSampled
+                                                                      : Turn::Step;
 }
 
 // One token for every sequence of the batch.
 void Scheduler::step(Turn::Kind kind) {
     Timer timer;
-    std::vector<TokenId> tokens;
+    std::vector<TokenId> tokens, next;
     std::vector<Running*> sequences;
+    std::vector<Draw> draws;  // rank 0's are used
     for (const auto& r : running_) {
         tokens.push_back(r->out.tokens.back());
         sequences.push_back(r.get());
+        if (kind == Turn::StepToSampled)
+            draws.push_back(r->sampler.next_draw());
     }
-    const std::vector<TokenId> next = kind == Turn::StepToBest
-                                          ? batch_.step_to_best(tokens)
-                                          : sample(sequences, batch_.step(tokens));
+    if (kind == Turn::StepToBest)
+        next = batch_.step_to_best(tokens);
+    else if (kind == Turn::StepToSampled)
+        next = batch_.step_to_sampled(tokens, draws);
+    else
+        next = sample(sequences, batch_.step(tokens));
     account_step();
     take(sequences, next);
     engine_.decode_clock().times().total_s += timer.seconds();

@@ -35,9 +35,9 @@ struct FolderScores {
     std::vector<TaskScores> tasks;  // in the order of longbench_tasks(); at least one
 };
 
-// `folder`, where it has .jsonl files, and those of its own folders that have some, by name. Names that begin with a dot and
-// results.jsonl are passed over; so are, with a warning, the Chinese tasks. Usage errors: no folder, no answers, a file that is named after no
-// task, and those of score_file.
+// `folder`, where it has .jsonl files, and those of its own folders that have some, by name. Passed over are names that
+// begin with a dot, results.jsonl and, with a warning, the Chinese tasks. Usage errors: no folder, no answers, a file that
+// is named after no task, and those of score_file.
 std::vector<FolderScores> score_folders(const std::string& folder);
 
 // 100 * mean, rounded to two decimals as Python's round() does it; NaN of no value.

@@ -108,12 +108,32 @@ View own_logits(const Rank& rank, const Model& model, View x, Workspace& ws) {
     return logits;
 }
 
-// Keys of n rows by rank, [R, n], in memory that logits have otherwise.
+// Logits of rows x [n, d_model] of all ranks, on all ranks: R parts of [n, vocab/R], one after another.
+View gathered_logits(const Rank& rank, const Model& model, View x, Workspace& ws) {
+    const ModelConfig& config = model.config;
+    const std::int64_t n = x.dim(0);
+    const int ranks = rank.comm.size();
+    View logits = own_logits(rank, model, x, ws);
+    View gathered = ws.all_logits.view().reshaped({n * config.vocab});
+
+    std::vector<std::int64_t> parts;
+    for (int r = 0; r < ranks; ++r)
+        parts.push_back(n * even_run(config.vocab, ranks, r).size());
+    auto t = rank.time(Phase::AllReduce);
+    rank.comm.all_gather(rank.stream, logits.reshaped({logits.elements()}), parts, gathered);
+    return gathered;
+}
+
+// What a step has in place of logits, in memory that these have otherwise.
+View in_place_of(const Tensor& logits, DType dtype, Shape shape) {
+    CAKE_CHECK(logits.bytes() >= bytes_of(dtype, shape.elements()), "{} {} in {} bytes",
+               shape.str(), name(dtype), logits.bytes());
+    return View(logits.view().data(), dtype, shape);
+}
+
+// Keys of n rows by rank.
 View keys_in(const Tensor& logits, int ranks, std::int64_t n) {
-    const Shape shape{ranks, n};
-    CAKE_CHECK(logits.bytes() >= bytes_of(DType::I64, shape.elements()), "{} keys in {} bytes",
-               shape.str(), logits.bytes());
-    return View(logits.view().data(), DType::I64, shape);
+    return in_place_of(logits, DType::I64, {ranks, n});
 }
 
 }  // namespace
@@ -202,21 +222,29 @@ void decode_layer(const Rank& rank, const Model& model, int l, View x, const Pag
 }
 
 void lm_head(const Rank& rank, const Model& model, View x, Workspace& ws) {
-    const ModelConfig& config = model.config;
-    const std::int64_t n = x.dim(0);
-    const int ranks = rank.comm.size();
-    View logits = own_logits(rank, model, x, ws);                       // [n, vocab/R]
-    View gathered = ws.all_logits.view().reshaped({n * config.vocab});  // R parts of [n, vocab/R]
-
-    std::vector<std::int64_t> parts;
-    for (int r = 0; r < ranks; ++r)
-        parts.push_back(n * even_run(config.vocab, ranks, r).size());
-    {
-        auto t = rank.time(Phase::AllReduce);
-        rank.comm.all_gather(rank.stream, logits.reshaped({logits.elements()}), parts, gathered);
-    }
-
+    View gathered = gathered_logits(rank, model, x, ws);
     rank.dev.copy(rank.stream, ws.host_logits.view().reshaped(gathered.shape()), gathered);
+}
+
+void lm_head_sampled(const Rank& rank, const Model& model, View x, View draws, Workspace& ws) {
+    const std::int64_t n = x.dim(0);
+    View gathered = gathered_logits(rank, model, x, ws);
+    if (rank.comm.rank() != 0)
+        return;
+    View device_draws = ws.draws.view().rows(0, n);
+    View tokens = ws.ids.view().reshaped({n});
+    auto t = rank.time(Phase::Sampling);
+    rank.dev.copy(rank.stream, device_draws, draws);
+    rank.dev.sample(rank.stream, gathered, rank.comm.size(), device_draws, tokens);
+    rank.dev.copy(rank.stream, in_place_of(ws.host_logits, DType::I32, {n}), tokens);
+}
+
+std::vector<TokenId> wait_for_sampled(const Rank& rank, std::int64_t n, const Workspace& ws) {
+    rank.wait();
+    if (rank.comm.rank() != 0)
+        return std::vector<TokenId>(std::size_t(n));
+    const auto tokens = in_place_of(ws.host_logits, DType::I32, {n}).span<TokenId>();
+    return {tokens.begin(), tokens.end()};
 }
 
 void lm_head_best(const Rank& rank, const Model& model, View x, Workspace& ws) {

@@ -48,6 +48,12 @@ void lm_head(const Rank& rank, const Model& model, View x, Workspace& ws);
 void lm_head_best(const Rank& rank, const Model& model, View x, Workspace& ws);
 std::vector<TokenId> wait_for_best(const Rank& rank, std::int64_t n, const Workspace& ws);
 
+// In place of all logits on the host, a token of each row, drawn by rank 0's draws (pinned, F64 [n, 5]: kernels/draw.h). Logits
+// are gathered on the device, where rank 0 draws, so that no rounding can let ranks disagree; other ranks take no draws, and
+// wait_for_sampled() gives them zeros.
+void lm_head_sampled(const Rank& rank, const Model& model, View x, View draws, Workspace& ws);
+std::vector<TokenId> wait_for_sampled(const Rank& rank, std::int64_t n, const Workspace& ws);
+
 // Waits for the logits of n rows: host memory, F32 [n, vocab], equal on all ranks.
 Tensor wait_for_logits(const Rank& rank, const Model& model, std::int64_t n, const Workspace& ws);
 

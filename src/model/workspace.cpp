@@ -47,6 +47,7 @@ std::vector<Row> table(const ModelConfig& m, const Shard& s, const WorkspaceSize
         {&W::keep, &B::other, DType::I32, {n_kv, scored}},
         {&W::sums, &B::other, DType::F64, {2}},
         {&W::ids, &B::other, DType::I32, {std::max<std::int64_t>(n, S)}},
+        {&W::draws, &B::logits, DType::F64, {z.batch, 5}},
         {&W::logits, &B::logits, f, {z.batch, s.vocab.size()}},
         {&W::all_logits, &B::logits, f, {std::int64_t(z.batch) * m.vocab}},
         {&W::host_logits, nullptr, f, {std::int64_t(z.batch) * m.vocab}, Place::Pinned},

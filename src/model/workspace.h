@@ -55,7 +55,8 @@ struct Workspace {
     Tensor keep;          // I32 [n_kv, S]
     Tensor sums;          // F64 [2]
     // Ends.
-    Tensor ids;          // I32 [n]
+    Tensor ids;          // I32 [n]: tokens that pass; then those that are sampled
+    Tensor draws;        // F64 [batch, 5] what they are sampled by
     Tensor logits;       // [batch, vocab/R]
     Tensor all_logits;   // [R parts of [batch, vocab/R]]
     Tensor host_logits;  // the same in pinned memory

@@ -10,6 +10,7 @@
 #include "engine/decode.h"
 #include "engine/plan.h"
 #include "engine/prefill.h"
+#include "kernels/cpu/draw_token.h"
 #include "kernels/cuda/cuda_backend.h"
 #include "simt/simt.h"
 #include "support/fake_nccl/fake_nccl.h"
@@ -23,12 +24,22 @@ namespace {
 constexpr int kSteps = 44;
 
 struct Decoded {
-    std::vector<std::vector<float>> logits;  // by step, [batch, vocab]
-    std::vector<std::vector<TokenId>> best;  // in place of these: the likeliest tokens
-    std::int64_t replayed = 0;               // steps
+    std::vector<std::vector<float>> logits;    // by step, [batch, vocab]
+    std::vector<std::vector<TokenId>> tokens;  // in place of these: the likeliest, or sampled ones
+    std::int64_t replayed = 0;                 // steps
     Communicator::Traffic sent, among_sharers;
     std::size_t calls = 0;  // of NCCL, that have run
 };
+
+enum class Wanted { Logits, Best, Sampled };
+
+// Another one in each step and for each sequence; every third takes the best.
+Draw draw_of(int step, int sequence) {
+    return {.temperature = (step + sequence) % 3 == 0 ? 0 : 1.5,
+            .top_k = step % 2 == 0 ? 30.0 : 0.0,
+            .top_p = 0.9,
+            .random = (step * 7 + sequence * 5) % 23 / 23.0};
+}
 
 // One rank of a model, and the sequences that it decodes together.
 class Decoder {
@@ -77,26 +88,32 @@ public:
         caches_.erase(caches_.begin() + std::ptrdiff_t(index));
     }
 
-    Decoded run(bool to_best) {
+    Decoded run(Wanted wanted) {
         Decoded out;
         add(40);
         for (int step = 0; step < kSteps; ++step) {
             change_members(step);
             std::vector<TokenId> next;
-            for (std::size_t i = 0; i < batch_->size(); ++i)
+            std::vector<Draw> draws;
+            for (std::size_t i = 0; i < batch_->size(); ++i) {
                 next.push_back(TokenId(7 * step + 3 * int(i) + 1));
+                draws.push_back(draw_of(step, int(i)));
+            }
             const auto before = comm_->traffic();
             const PhaseTimes times_before = clock_->times();
             const std::int64_t replayed_before = batch_->replayed_steps();
             Tensor logits;
-            if (to_best)
-                out.best.push_back(batch_->step_to_best(next));
-            else
-                logits = batch_->step(next);
+            switch (wanted) {
+                case Wanted::Logits: logits = batch_->step(next); break;
+                case Wanted::Best: out.tokens.push_back(batch_->step_to_best(next)); break;
+                case Wanted::Sampled:
+                    out.tokens.push_back(batch_->step_to_sampled(next, draws));
+                    break;
+            }
             expect_planned_sums(comm_->traffic() - before);
             if (batch_->replayed_steps() > replayed_before)
                 expect_one_phase(times_before);
-            if (to_best)
+            if (wanted != Wanted::Logits)
                 continue;
             const auto values = logits.span<float>();
             out.logits.emplace_back(values.begin(), values.end());
@@ -152,7 +169,7 @@ private:
 
 // Rank 0's.
 Decoded decode(int ranks, const std::string& model, const Policy& policy, const char* graphs,
-               bool to_best = false) {
+               Wanted wanted = Wanted::Logits) {
     setenv("CAKE_GRAPHS", graphs, 1);
     change_fake_nccl([](FakeNccl& fake) {
         fake = {};
@@ -162,7 +179,7 @@ Decoded decode(int ranks, const std::string& model, const Policy& policy, const 
     });
     Decoded out;
     run_ranks(ranks, [&](Communicator& threads) {
-        Decoded mine = Decoder(threads, model, policy).run(to_best);
+        Decoded mine = Decoder(threads, model, policy).run(wanted);
         if (threads.rank() == 0)
             out = std::move(mine);
     });
@@ -242,16 +259,37 @@ TEST_P(CapturedSteps, GiveTheSameLogitsWhereRanksSumScores) {
 TEST_P(CapturedSteps, FindTheLikeliestTokens) {
     const Policy policy = policy_named("h2o");
     const Decoded by_logits = decode(GetParam(), "tiny-llama", policy, "1"),
-                  best = decode(GetParam(), "tiny-llama", policy, "1", true);
+                  best = decode(GetParam(), "tiny-llama", policy, "1", Wanted::Best);
     EXPECT_GE(best.replayed, 20);
-    ASSERT_EQ(best.best.size(), std::size_t(kSteps));
-    for (std::size_t step = 0; step < best.best.size(); ++step)
-        EXPECT_EQ(best.best[step], likeliest(by_logits.logits[step], best.best[step].size()))
+    ASSERT_EQ(best.tokens.size(), std::size_t(kSteps));
+    for (std::size_t step = 0; step < best.tokens.size(); ++step)
+        EXPECT_EQ(best.tokens[step], likeliest(by_logits.logits[step], best.tokens[step].size()))
             << "step " << step;
     EXPECT_EQ(best.sent.other_calls, by_logits.sent.other_calls);
     if (GetParam() > 1) {
         EXPECT_LT(best.sent.other_bytes, by_logits.sent.other_bytes);
     }
+}
+
+// The same tokens that the host draws from the logits, by draws that differ from replay to replay.
+TEST_P(CapturedSteps, SampleTokens) {
+    const Policy policy = policy_named("cake");
+    const Decoded by_logits = decode(GetParam(), "tiny-llama", policy, "1"),
+                  sampled = decode(GetParam(), "tiny-llama", policy, "1", Wanted::Sampled);
+    EXPECT_GE(sampled.replayed, 20);
+    ASSERT_EQ(sampled.tokens.size(), std::size_t(kSteps));
+    for (int step = 0; step < kSteps; ++step) {
+        const auto& logits = by_logits.logits[std::size_t(step)];
+        const auto& tokens = sampled.tokens[std::size_t(step)];
+        const std::size_t vocab = logits.size() / tokens.size();
+        for (std::size_t i = 0; i < tokens.size(); ++i) {
+            std::vector<Candidate> candidates;
+            for (std::size_t t = 0; t < vocab; ++t)
+                candidates.push_back({logits[i * vocab + t], TokenId(t)});
+            EXPECT_EQ(tokens[i], draw_token(candidates, draw_of(step, int(i)))) << "step " << step;
+        }
+    }
+    expect_equal(sampled.sent, by_logits.sent);
 }
 
 INSTANTIATE_TEST_SUITE_P(, CapturedSteps, testing::Values(1, 2),

@@ -158,6 +158,35 @@ TEST(Roofline, HasTheMessagesOfThePlan) {
                      (13 + 2 + 1) * 10e-6 + (5 * 300 * 8 * 2 + 2 * 16 + 64) * 1e-9);
 }
 
+// Chunks take turns: a sum is beside half a block of the other one.
+TEST(Roofline, HidesThePrefillsSumsBesideComputing) {
+    PlanInput in = input(small_model(), policy("full"), 400);
+    in.chunk = 100;
+    in.ranks = 2;
+    Machine m = slow_machine();
+    m.link_latency_us = 1;
+    const Prediction apart = predict(in, m);
+    EXPECT_EQ(apart.prefill.hidden, 0);
+    in.overlap = true;
+    const Prediction beside = predict(in, m);
+    // Of 1 + 2 * 2 * 4 sums, all but a layer's last: 7 of 8.
+    const double sums =
+        all_reduce_seconds(m, 2, 17, double(apart.traffic.prefill_all_reduce_bytes));
+    EXPECT_DOUBLE_EQ(beside.prefill.hidden, 7.0 / 8 * sums);
+    EXPECT_DOUBLE_EQ(beside.prefill.total(), apart.prefill.total() - beside.prefill.hidden);
+    EXPECT_EQ(beside.prefill.all_reduce, apart.prefill.all_reduce);
+    in.prompt = 300;  // the third chunk is alone
+    const Prediction odd = predict(in, m);
+    EXPECT_DOUBLE_EQ(
+        odd.prefill.hidden,
+        4.0 / 6 * all_reduce_seconds(m, 2, 13, double(odd.traffic.prefill_all_reduce_bytes)));
+    m.link_latency_us = 1e6;  // more than there is to hide behind
+    const Prediction slow = predict(in, m);
+    EXPECT_DOUBLE_EQ(slow.prefill.hidden, slow.prefill.linear + slow.prefill.attention);
+    in.prompt = 100;  // one chunk
+    EXPECT_EQ(predict(in, m).prefill.hidden, 0);
+}
+
 TEST(Roofline, TakesTheSlowestRank) {
     ModelConfig m = small_model();
     m.n_kv_heads = 4;

@@ -147,6 +147,47 @@ std::vector<std::int32_t> top_order(const std::vector<T>& score, std::size_t k) 
     return index;
 }
 
+// The part of [0, 1) that is a token's.
+struct TokenShare {
+    std::int32_t token;
+    double begin, end;
+};
+
+// What temperature, then top-k (0: all), top-p and min-p leave of the tokens, best first, as Hugging Face's `generate` filters:
+// probabilities are made anew after each. Logits are finite, top_p > 0.
+inline std::vector<TokenShare> token_shares(std::span<const float> logits, double temperature,
+                                            double top_k, double top_p, double min_p) {
+    const std::vector<float> score(logits.begin(), logits.end());
+    const auto order = top_order(score, score.size());
+    Row p;
+    for (const std::int32_t token : order)
+        p.push_back(
+            std::exp((double(score[std::size_t(token)]) - double(score[std::size_t(order[0])])) /
+                     temperature));
+    const auto normalise = [&] {
+        const double sum = std::accumulate(p.begin(), p.end(), 0.0);
+        for (double& x : p)
+            x /= sum;
+    };
+    if (top_k > 0)
+        p.resize(std::min(p.size(), std::size_t(top_k)));
+    normalise();
+    if (top_p < 1) {
+        std::size_t n = 0;
+        for (double sum = 0; n < p.size() && sum < top_p; ++n)
+            sum += p[n];
+        p.resize(n);
+        normalise();
+    }
+    std::erase_if(p, [best = p[0], min_p](double x) { return x < min_p * best; });
+    normalise();
+    std::vector<TokenShare> out;
+    double begin = 0;
+    for (std::size_t i = 0; i < p.size(); ++i, begin = out.back().end)
+        out.push_back({order[i], begin, begin + p[i]});
+    return out;
+}
+
 // Scores of the candidates of each KV head, from the probability rows of its query heads in the order of its list:
 // all entries but the last w, pooled, averaged. rows: [n_q][length]. Returns [n_kv][length - w].
 inline Rows decode_scores(Rows rows, std::size_t w, int pool, std::size_t n_kv) {

@@ -39,9 +39,11 @@ public:
     }
 
     // A token joins every layer of the cache and attends to all that is there, itself included.
-    // Returns the softmax rows [L][n_q][entries], and the logits in `logits`.
+    // Returns the softmax rows [L][n_q][entries], the logits in `logits`, and in `attention_out` what each layer's attention
+    // makes, before the output projection: [L][n_q d].
     std::vector<std::vector<Row>> step(std::int32_t token, int position, Cache& cache,
-                                       Row* logits = nullptr) const {
+                                       Row* logits = nullptr,
+                                       std::vector<Row>* attention_out = nullptr) const {
         const std::size_t D = std::size_t(config_.d_model), d = std::size_t(config_.d_head);
         const auto& embedding = weights_.at("model.embed_tokens.weight");
         Row x(embedding.begin() + token * std::ptrdiff_t(D),
@@ -66,6 +68,8 @@ public:
                         out[c] += rows.back().back()[j] * entries[j].v[c];
                 attended.insert(attended.end(), out.begin(), out.end());
             }
+            if (attention_out)
+                attention_out->push_back(attended);
             add(x, times(p + "self_attn.o_proj.weight", attended));
             const Row m = norm(x, p + "post_attention_layernorm.weight");
             Row gate = times(p + "mlp.gate_proj.weight", m);
