@@ -14,9 +14,13 @@ if [[ -f $root/launch/site.env ]]; then
     source "$root/launch/site.env"
 fi
 
-# run_cake COMMAND [arguments]: cake on all tasks of the job. Returns its exit code.
+# run_cake COMMAND [arguments]: cake on all tasks of the job. Returns its exit code. A command is a word, or two (eval needle).
 run_cake() {
-    local launcher cpus=${SLURM_CPUS_PER_TASK:-1}
+    local launcher command=() cpus=${SLURM_CPUS_PER_TASK:-1}
+    while (( $# > 0 )) && [[ $1 != -* ]]; do
+        command+=("$1")
+        shift
+    done
     case ${CAKE_LAUNCHER:-srun} in
         # --mpi=pmix: without it each task would be a run of its own. --wait: seconds that the others get to end once a
         # task has ended. Ranks that are well end together; --kill-on-bad-exit would kill some of them on the way, and
@@ -31,7 +35,7 @@ run_cake() {
     # CAKE_CONTAINER is several words. A --threads of the caller's wins over engine.threads here.
     # shellcheck disable=SC2086
     run_passing_signals_on "${launcher[@]}" ${CAKE_CONTAINER:-} "${CAKE_BIN:-$root/build/release/cake}" \
-        "$1" --set engine.threads="$cpus" "${@:2}"
+        "${command[@]}" --set engine.threads="$cpus" "$@"
 }
 
 # run_cake_to_the_end COMMAND [arguments]: for commands that go on where they stopped. Where time is almost up (SIGUSR1,

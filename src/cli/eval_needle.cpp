@@ -1,20 +1,16 @@
 // `cake eval needle`: facts that a policy's answers find again in long texts.
 #include <algorithm>
 #include <filesystem>
-#include <fstream>
-#include <map>
 #include <optional>
 
 #include <spdlog/spdlog.h>
 #include <stdlib.h>
 
 #include "base/hash.h"
-#include "cli/job_run.h"
+#include "cli/policy_runs.h"
 #include "cli/prompt.h"
 #include "cli/session.h"
 #include "eval/needle_scores.h"
-#include "eval/row_files.h"
-#include "policy/policy_list.h"
 
 namespace cake {
 namespace {
@@ -32,20 +28,18 @@ constexpr Flag kFlags[] = {
     {"--trials", "eval.trials", "N"},
     {"--data", "eval.data", "FILE"},
     {"--limit", "eval.limit", "N"},
+    {"--part", "eval.part", "I/N"},
 };
 
 // The folder of the results: the user's, or one that is gone when the command ends.
 class ResultFolder {
 public:
     explicit ResultFolder(const std::string& given) : path_(given), scratch_(given.empty()) {
-        std::error_code failed;
-        if (scratch_) {
-            path_ = (std::filesystem::temp_directory_path() / "cake-needle-XXXXXX").string();
-            if (!::mkdtemp(path_.data()))
-                throw usage_error("{}: a folder cannot be made there: give --output DIR", path_);
-        } else if (std::filesystem::create_directories(path_, failed); failed) {
-            throw usage_error("{}: the folder cannot be made: {}", path_, failed.message());
-        }
+        if (!scratch_)
+            return;
+        path_ = (std::filesystem::temp_directory_path() / "cake-needle-XXXXXX").string();
+        if (!::mkdtemp(path_.data()))
+            throw usage_error("{}: a folder cannot be made there: give --output DIR", path_);
     }
     ~ResultFolder() {
         std::error_code ignored;
@@ -55,20 +49,7 @@ public:
     ResultFolder(const ResultFolder&) = delete;
     ResultFolder& operator=(const ResultFolder&) = delete;
 
-    std::string journal(const ListedPolicy& policy) const {
-        const std::filesystem::path folder = std::filesystem::path(path_) / policy.label;
-        std::filesystem::create_directories(folder);
-        return (folder / "results.jsonl").string();
-    }
-    // Whole or not at all.
-    void write(const std::string& name, const std::string& text) const {
-        const std::string path = path_ + "/" + name, part = path + ".part";
-        std::ofstream out(part, std::ios::binary);
-        out << text;
-        if (!out.flush())
-            throw Error(fmt::format("{}: could not be written; is the disk full?", part));
-        std::filesystem::rename(part, path);
-    }
+    const std::string& path() const { return path_; }
 
 private:
     std::string path_;
@@ -145,24 +126,18 @@ Questions read_questions(const RunConfig& config, const ModelConfig& model) {
     return out;
 }
 
-BatchJob job_of(const NeedlePrompt& prompt, const RunConfig& config) {
-    BatchJob job;
-    job.request.id = prompt.which.id();
-    job.request.prompt = prompt.tokens;
-    job.request.max_new_tokens = config.generation.max_new_tokens;
-    job.request.sampling = sampling_of(config);
-    job.stop = config.generation.stop;
-    return job;
-}
-
-std::map<std::string, std::string> read_answers(const std::string& journal) {
-    std::map<std::string, std::string> out;
-    if (std::filesystem::file_size(journal) > 0)
-        for_each_row(journal, [&](const json& row, std::int64_t) {
-            if (row.contains("text"))
-                out[text_of(row, "id")] = text_of(row, "text");
-        });
-    return out;
+std::vector<BatchJob> jobs_of(std::span<const NeedlePrompt> prompts, const RunConfig& config) {
+    std::vector<BatchJob> jobs;
+    for (const NeedlePrompt& prompt : prompts) {
+        BatchJob job;
+        job.request.id = prompt.which.id();
+        job.request.prompt = prompt.tokens;
+        job.request.max_new_tokens = config.generation.max_new_tokens;
+        job.request.sampling = sampling_of(config);
+        job.stop = config.generation.stop;
+        jobs.push_back(std::move(job));
+    }
+    return jobs;
 }
 
 }  // namespace
@@ -187,71 +162,38 @@ ExitCode run_eval_needle(CommandContext& context) {
     const bool first = world.rank() == 0;
 
     world.status().at(first ? RunPart::Input : RunPart::Start);
-    std::vector<ListedPolicy> policies;
+    PolicyRuns runs{"eval needle", config, options, flags, signals, {}};
     Questions questions;  // rank 0's, like the rest
     std::optional<ResultFolder> folder;
     std::vector<NeedleScore> scores;
     world.agree([&] {
         check_study(config.eval);
         const ModelConfig model = read_model(config);
-        policies =
-            list_policies(config.policy, config.eval.policies, config.eval.cache_sizes, model);
-        if (policies.size() > 1 && !(options.report().empty() && flags.profile.path().empty()))
-            throw usage_error(
-                "--report and --profile are of one policy, and there are {}: name "
-                "one with --policies and --cache-sizes",
-                policies.size());
+        runs.policies = policies_to_run(config, model, options, flags);
         if (!first)
             return;
         questions = read_questions(config, model);
         folder.emplace(output);
+        runs.folder = folder->path();
     });
-
-    ExitCode code = ExitCode::Done;
-    for (const ListedPolicy& policy : policies) {
-        RunConfig one = config;
-        one.policy = policy.cells;
-        std::string journal;
-        world.agree([&] {
-            if (first)
-                journal = folder->journal(policy);
-        });
+    runs.decisive = questions.made_from;
+    runs.jobs = [&](const RunConfig& one) { return jobs_of(questions.prompts, one); };
+    runs.answered = [&](const ListedPolicy& policy, const Answers& answers) {
+        std::ranges::copy(needle_scores(policy.policy, questions.prompts, answers),
+                          std::back_inserter(scores));
+    };
+    const ExitCode code = run_policies(context, runs);
+    if (code == ExitCode::Stopped)
+        return code;
+    if (config.eval.part != "0/1") {
         if (first)
-            spdlog::info("{}: {} prompts", policy.label, questions.prompts.size());
-        const ExitCode done =
-            run_jobs(context, {.command = "eval needle",
-                               .config = one,
-                               .signals = signals,
-                               .flags = flags,
-                               .report = options.report(),
-                               .quiet = options.quiet(),
-                               .layers = false,
-                               .decisive = questions.made_from,
-                               .read = [&](const ModelConfig&, const std::string& digest,
-                                           std::optional<ResultWriter>& results,
-                                           std::optional<Tokenizer>& tokenizer) {
-                                   results.emplace(journal, digest);
-                                   tokenizer = load_tokenizer(one.model.path);
-                                   std::vector<BatchJob> jobs;
-                                   for (const NeedlePrompt& prompt : questions.prompts)
-                                       if (!results->done(prompt.which.id()))
-                                           jobs.push_back(job_of(prompt, one));
-                                   return jobs;
-                               }});
-        if (done == ExitCode::Stopped)
-            return done;
-        if (done != ExitCode::Done)
-            code = done;
-        world.agree([&] {
-            if (first)
-                std::ranges::copy(
-                    needle_scores(policy.policy, questions.prompts, read_answers(journal)),
-                    std::back_inserter(scores));
-        });
+            spdlog::info(
+                "one part is done; the table and needle.csv are made by a start without --part");
+        return code;
     }
     world.agree([&] {
-        if (first)
-            folder->write("needle.csv", needle_csv(scores));
+        if (first && !output.empty())
+            write_whole(output + "/needle.csv", needle_csv(scores));
     });
     print_once(context, needle_table(scores));
     return code;

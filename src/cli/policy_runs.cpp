@@ -28,8 +28,7 @@ Answers read_answers(const std::string& journal) {
 
 std::vector<ListedPolicy> policies_to_run(const RunConfig& config, const ModelConfig& model,
                                           const ModelOptions& options, const JobRunFlags& flags) {
-    auto policies =
-        list_policies(config.policy, config.eval.policies, config.eval.cache_sizes, model);
+    auto policies = eval_policies(config, model);
     if (policies.size() > 1 && !(options.report().empty() && flags.profile.path().empty()))
         throw usage_error(
             "--report and --profile are of one policy, and there are {}: name one with --policies "

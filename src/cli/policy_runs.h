@@ -28,7 +28,7 @@ struct PolicyRuns {
     std::function<void(const ListedPolicy&, const Answers&)> answered = {};
 };
 
-// The study's policies. Usage errors: those of list_policies; a report or a profile is asked for, and there are several.
+// The study's policies. Usage errors: those of eval_policies; a report or a profile is asked for, and there are several.
 std::vector<ListedPolicy> policies_to_run(const RunConfig& config, const ModelConfig& model,
                                           const ModelOptions& options, const JobRunFlags& flags);
 

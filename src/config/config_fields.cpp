@@ -155,6 +155,7 @@ std::vector<ConfigField> make_fields() {
               "policies that are evaluated; none: policy.name", Items::AnyNumber),
         integers("eval.cache_sizes", MEMBER(eval.cache_sizes), 1, most_tokens,
                  "cache sizes of each policy, tokens; none: policy.cache_size", Items::AnyNumber),
+        text("eval.part", MEMBER(eval.part), "I/N: of these every N-th, from I on (0 to N - 1)"),
         text("eval.data", MEMBER(eval.data), "a folder of rows, or a file of them"),
         texts("eval.tasks", MEMBER(eval.tasks), "LongBench's tasks; none: all that eval.data has",
               Items::AnyNumber),

@@ -83,10 +83,11 @@ struct RunConfig {
     struct Eval {                           // of `eval`: every policy with every cache size
         std::vector<std::string> policies;  // none: policy.name
         std::vector<int> cache_sizes;       // tokens; none: policy.cache_size
-        std::string data;                   // LongBench's or RULER's rows
-        std::vector<std::string> tasks;     // none: all that are there
-        int limit = 0;                      // rows of each task; 0: all
-        int longest_prompt = 0;             // tokens; 0: the model's
+        std::string part = "0/1";        // "I/N": every N-th of them, from I on; others elsewhere
+        std::string data;                // LongBench's or RULER's rows
+        std::vector<std::string> tasks;  // none: all that are there
+        int limit = 0;                   // rows of each task; 0: all
+        int longest_prompt = 0;          // tokens; 0: the model's
         bool whole_only = false;
         bool single_bos = false;
         std::vector<std::string> texts;               // files: haystacks, or what is predicted

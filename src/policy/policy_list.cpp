@@ -67,4 +67,22 @@ std::vector<ListedPolicy> list_policies(const PolicyConfig& base,
     return out;
 }
 
+std::vector<ListedPolicy> eval_policies(const RunConfig& config, const ModelConfig& model) {
+    std::vector<ListedPolicy> all =
+        list_policies(config.policy, config.eval.policies, config.eval.cache_sizes, model);
+    const std::string& part = config.eval.part;
+    const std::size_t slash = std::min(part.find('/'), part.size());
+    const auto at = number_in(part.substr(0, slash));
+    const auto of = slash < part.size() ? number_in(part.substr(slash + 1)) : std::nullopt;
+    if (!at || !of || *at >= *of)
+        throw usage_error("eval.part is {}: write I/N, as 0/4 to 3/4 for four parts", quote(part));
+    if (*at >= std::int64_t(all.size()))
+        throw usage_error("eval.part is {}, and there are only {} policies", quote(part),
+                          all.size());
+    std::vector<ListedPolicy> out;
+    for (auto i = std::size_t(*at); i < all.size(); i += std::size_t(*of))
+        out.push_back(std::move(all[i]));
+    return out;
+}
+
 }  // namespace cake

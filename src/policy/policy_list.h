@@ -23,4 +23,7 @@ std::vector<ListedPolicy> list_policies(const PolicyConfig& base,
                                         std::span<const std::string> names,
                                         std::span<const int> cache_sizes, const ModelConfig& model);
 
+// The policies of config.eval, the part of them that eval.part names. Usage errors: a part that is none, or empty.
+std::vector<ListedPolicy> eval_policies(const RunConfig& config, const ModelConfig& model);
+
 }  // namespace cake

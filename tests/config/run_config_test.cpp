@@ -1,5 +1,7 @@
 #include "config/run_config.h"
 
+#include <filesystem>
+#include <fstream>
 #include <set>
 
 #include <gmock/gmock.h>
@@ -232,6 +234,21 @@ TEST(RunConfig, ReadsTheFilesThatComeWithTheProgram) {
         apply_config_file(config, CAKE_SOURCE_DIR "/configs/" + std::string(file) + ".yaml");
         EXPECT_EQ(config.policy.name, file);
     }
+}
+
+// policy_list_test.cpp makes the policies of those that evaluate.
+TEST(RunConfig, ReadsTheStudiesThatComeWithTheProgram) {
+    int n = 0;
+    for (const auto& file :
+         std::filesystem::directory_iterator(CAKE_SOURCE_DIR "/configs/studies")) {
+        RunConfig config;
+        apply_config_file(config, file.path().string());
+        std::ifstream in(file.path());
+        const std::string text(std::istreambuf_iterator<char>(in), {});
+        EXPECT_THAT(text, HasSubstr("--config configs/studies/" + file.path().filename().string()));
+        ++n;
+    }
+    EXPECT_GE(n, 10);
 }
 
 TEST(RunConfig, NamesFilesThatCannotBeRead) {

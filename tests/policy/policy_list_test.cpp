@@ -1,6 +1,9 @@
 // Lists of policies, as studies name them.
 #include "policy/policy_list.h"
 
+#include <filesystem>
+#include <fstream>
+
 #include <gtest/gtest.h>
 
 #include "support/expect_error.h"
@@ -50,6 +53,49 @@ TEST(PolicyList, NamesWhatItDoesNotKnow) {
     EXPECT_NE(message("cake:name=full").find("there is no"), std::string::npos);
     EXPECT_NE(message("cake:share").find("write NAME:cell=value"), std::string::npos);
     EXPECT_NE(message("cake:gamma=x").find("allowed is a number"), std::string::npos);
+}
+
+TEST(PolicyList, MayBeDealtToParts) {
+    RunConfig config;
+    config.eval.policies = {"full", "snapkv", "cake"};
+    config.eval.cache_sizes = {64, 128};
+    const auto part = [&](const std::string& name) {
+        config.eval.part = name;
+        return labels(eval_policies(config, {}));
+    };
+    using Labels = std::vector<std::string>;
+    EXPECT_EQ(part("0/1").size(), 5u);
+    EXPECT_EQ(part("0/2"), (Labels{"full", "snapkv-128", "cake-128"}));
+    EXPECT_EQ(part("1/2"), (Labels{"snapkv-64", "cake-64"}));
+    EXPECT_EQ(part("4/5"), (Labels{"cake-128"}));
+    for (const char* wrong : {"2/2", "1", "/2", "1/", "x/2", "-1/2", "0/0", ""})
+        EXPECT_NE(usage_message([&] { part(wrong); }).find("write I/N"), std::string::npos)
+            << wrong;
+    EXPECT_NE(usage_message([&] { part("5/6"); }).find("only 5 policies"), std::string::npos);
+}
+
+// Studies that evaluate name the number of their cells, where an array of jobs does them.
+TEST(PolicyList, OfEveryStudyThatComesWithTheProgramCanBeMade) {
+    int n = 0, arrays = 0;
+    for (const auto& file :
+         std::filesystem::directory_iterator(CAKE_SOURCE_DIR "/configs/studies")) {
+        RunConfig config;
+        apply_config_file(config, file.path().string());
+        if (config.eval.policies.empty())
+            continue;  // of `bench`
+        ++n;
+        const auto policies = eval_policies(config, {});
+        EXPECT_FALSE(policies.empty()) << file.path();
+        std::ifstream in(file.path());
+        const std::string text(std::istreambuf_iterator<char>(in), {});
+        const std::size_t array = text.find("--array=0-");
+        if (array == std::string::npos)
+            continue;
+        ++arrays;
+        EXPECT_EQ(std::stoi(text.substr(array + 10)) + 1, int(policies.size())) << file.path();
+    }
+    EXPECT_EQ(n, 11);
+    EXPECT_EQ(arrays, 7);
 }
 
 }  // namespace
