@@ -20,6 +20,7 @@ constexpr Flag kFlags[] = {
     {"--data", "eval.data", "DIR"},
     {"--policies", "eval.policies", "NAME,..."},
     {"--cache-sizes", "eval.cache_sizes", "C,..."},
+    {"--part", "eval.part", "I/N"},
     {"--tasks", "eval.tasks", "NAME,..."},
     {"--limit", "eval.limit", "N"},
     {"--longest-prompt", "eval.longest_prompt", "N"},
@@ -166,6 +167,8 @@ ExitCode run_eval_longbench(CommandContext& context) {
         write_answers(folder_of(output, policy), runs.decisive, questions, answers);
     };
     const ExitCode code = run_policies(context, runs);
+    if (is_part(context, config))
+        return code;
     std::string table;
     world.agree([&] {
         if (first)

@@ -183,14 +183,8 @@ ExitCode run_eval_needle(CommandContext& context) {
                           std::back_inserter(scores));
     };
     const ExitCode code = run_policies(context, runs);
-    if (code == ExitCode::Stopped)
+    if (code == ExitCode::Stopped || is_part(context, config))
         return code;
-    if (config.eval.part != "0/1") {
-        if (first)
-            spdlog::info(
-                "one part is done; the table and needle.csv are made by a start without --part");
-        return code;
-    }
     world.agree([&] {
         if (first && !output.empty())
             write_whole(output + "/needle.csv", needle_csv(scores));

@@ -37,6 +37,13 @@ std::vector<ListedPolicy> policies_to_run(const RunConfig& config, const ModelCo
     return policies;
 }
 
+bool is_part(const CommandContext& context, const RunConfig& config) {
+    const bool part = config.eval.part != "0/1";
+    if (part && context.world.rank() == 0)
+        spdlog::info("one part is done; a start without --part makes the tables of all");
+    return part;
+}
+
 std::string folder_of(const std::string& folder, const ListedPolicy& policy) {
     return (fs::path(folder) / policy.label).string();
 }

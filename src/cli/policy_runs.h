@@ -32,6 +32,9 @@ struct PolicyRuns {
 std::vector<ListedPolicy> policies_to_run(const RunConfig& config, const ModelConfig& model,
                                           const ModelOptions& options, const JobRunFlags& flags);
 
+// Whether this is a part of a study (eval.part), which has no table; rank 0 says who makes it.
+bool is_part(const CommandContext& context, const RunConfig& config);
+
 // One policy after the other; jobs that have an answer are passed over. Collective. Stopped at once where one was, and
 // SomeFailed where in one of them some did.
 ExitCode run_policies(CommandContext& context, const PolicyRuns& runs);

@@ -182,6 +182,22 @@ TEST_F(EvalLongBench, GoesOnWhereItStoppedAndMayBeWidened) {
     EXPECT_EQ(official(), whole);
 }
 
+TEST_F(EvalLongBench, MayBeDoneInParts) {
+    for (const char* part : {"1/2", "0/2"}) {
+        const ProgramResult r = run_program(study({"--part", part}));
+        ASSERT_EQ(r.exit_code, 0) << r.err;
+        EXPECT_EQ(r.out, "");
+        EXPECT_FALSE(std::filesystem::exists(file("table.md")));
+        EXPECT_EQ(std::filesystem::exists(file("full")), part[0] == '0');
+    }
+    const std::string before = read("full/results.jsonl");
+    const ProgramResult whole = run_program(study());
+    ASSERT_EQ(whole.exit_code, 0) << whole.err;
+    EXPECT_EQ(read("full/results.jsonl"), before);
+    EXPECT_EQ(whole.out, read("table.md"));
+    EXPECT_THAT(whole.out, AllOf(HasSubstr("| full |"), HasSubstr("| cake-64 |")));
+}
+
 TEST_F(EvalLongBench, StopsAtASignalAndGoesOn) {
     std::vector<json> rows;
     for (int i = 0; i < 60; ++i)
