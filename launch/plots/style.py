@@ -5,7 +5,7 @@ import sys
 DEBIAN = "/usr/bin/python3"  # the one that setup.sh installs matplotlib for; another may come first in PATH
 
 COLOURS = ["#000000", "#E69F00", "#56B4E9", "#009E73", "#D55E00", "#0072B2", "#CC79A7", "#999999"]  # of Okabe and Ito
-MARKERS = ["o", "s", "^", "D", "v", "P", "X", "*"]
+MARKERS = ["o", "s", "^", "D", "v", "P", "X", "*", "<", "h", ">"]
 LINES = ["-", "--", "-.", ":"]
 HATCHES = ["", "///", "...", "xxx", "\\\\\\", "+++", "ooo", "---"]
 GREYS = "Greys"  # dark is much
@@ -34,8 +34,8 @@ def import_matplotlib():
 
 
 def look(i: int) -> dict:
-    """Colour, marker and line of the i-th curve; those behind the eighth have another line."""
-    return {"color": COLOURS[i % 8], "marker": MARKERS[i % 8], "linestyle": LINES[(i + i // 8) % 4]}
+    """Colour, marker and line of the i-th curve; those behind the eighth have other markers and lines."""
+    return {"color": COLOURS[i % 8], "marker": MARKERS[i % len(MARKERS)], "linestyle": LINES[(i + i // 8) % 4]}
 
 
 def keeps_less(policy: str, cache_size: int) -> bool:
