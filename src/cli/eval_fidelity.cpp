@@ -114,21 +114,36 @@ std::vector<EvalText> read_texts(World& world, const RunConfig& config, const Mo
     return out;
 }
 
+// Every policy with all of its cells.
+json policies_json(const RunConfig& config, const ModelConfig& model) {
+    json out = json::array();
+    for (const ListedPolicy& p :
+         list_policies(config.policy, config.eval.policies, config.eval.cache_sizes, model)) {
+        RunConfig one = config;
+        one.policy = resolved(p.cells, p.policy);
+        out.push_back({{"policy", p.policy.name},
+                       {"cache_size", p.policy.cache_size},
+                       {"cells", to_json(one)["policy"]}});
+    }
+    return out;
+}
+
 // Results of two digests cannot stand in one table. Texts and lengths may change: a study can be widened.
-std::string study_digest(const RunConfig& config) {
-    json all = to_json(config);
-    for (const char* key : {"bench", "generation", "chat", "check", "comm", "parallel"})
-        all.erase(key);
-    json& eval = all["eval"];
-    eval = {eval["policies"], eval["cache_sizes"], eval["positions"]};
-    return hex64(fnv1a(all.dump()));
+std::string study_digest(const RunConfig& config, const PlanInput& plan) {
+    RunConfig of = config;
+    of.model.path = std::filesystem::weakly_canonical(config.model.path).string();
+    const json all = to_json(resolved_config(of, plan));
+    const json decisive{
+        all["model"],          all["engine"]["cache_dtype"],      all["engine"]["residual_dtype"],
+        name(plan.activation), policies_json(config, plan.model), config.eval.positions};
+    return hex64(fnv1a(decisive.dump()));
 }
 
 // What has been measured, on rank 0; other ranks know what of it is done.
 class Results {
 public:
     // Collective: takes over what is in `folder` (empty: nothing is written). Usage error where a unit's is of another text.
-    Results(World& world, const std::string& folder, const RunConfig& config,
+    Results(World& world, const std::string& folder, const RunConfig& config, const PlanInput& plan,
             std::span<const Unit> units)
         : folder_(folder), positions_(config.eval.positions) {
         std::vector<char> done;  // 1 for each unit that is
@@ -138,8 +153,11 @@ public:
             done.resize(units.size());
             if (folder.empty())
                 return;
-            std::filesystem::create_directories(folder);
-            file_.emplace(path(), study_digest(config));
+            std::error_code failed;
+            std::filesystem::create_directories(folder, failed);
+            if (failed)
+                throw usage_error("{}: the folder cannot be made: {}", folder, failed.message());
+            file_.emplace(path(), study_digest(config, plan));
             take_over(units, done);
         });
         broadcast_vector(world.comm(), done);
@@ -202,20 +220,6 @@ private:
     std::optional<ResultWriter> file_;
 };
 
-// Every policy with all of its cells.
-json policies_json(const RunConfig& config, const ModelConfig& model) {
-    json out = json::array();
-    for (const ListedPolicy& p :
-         list_policies(config.policy, config.eval.policies, config.eval.cache_sizes, model)) {
-        RunConfig one = config;
-        one.policy = resolved(p.cells, p.policy);
-        out.push_back({{"policy", p.policy.name},
-                       {"cache_size", p.policy.cache_size},
-                       {"cells", to_json(one)["policy"]}});
-    }
-    return out;
-}
-
 // Measures what is not done; false: stopped. Collective.
 bool measure_all(Engine& engine, const RunConfig& config, Results& results, bool quiet) {
     const int steps = engine.plan().model.n_layers + config.eval.positions;
@@ -267,6 +271,11 @@ ExitCode run_eval_fidelity(CommandContext& context) {
     std::vector<int> lengths;
     world.agree([&] {
         check_one_replica(config, world.size());
+        if (config.eval.part != "0/1")
+            throw usage_error(
+                "eval.part is {}: fidelity has no parts, since one prefill serves all policies; "
+                "give each job texts and an --output of its own",
+                config.eval.part);
         model = read_model(config);
         dev = make_backend(config, gpus, world);
         check_types(config, dev->types());
@@ -284,7 +293,7 @@ ExitCode run_eval_fidelity(CommandContext& context) {
     PlanInput plan = fidelity_plan(config, model, world.size(), lengths.back(), dev->types());
     plan.overlap = speaks_nccl(config, *dev, plan.ranks);
     world.agree([&] { check_memory(plan, *dev, world); });
-    Results results(world, output, config, units);
+    Results results(world, output, config, plan, units);
 
     bool all_done = true;
     if (!results.pending.empty() || !options.report().empty()) {

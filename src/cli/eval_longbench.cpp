@@ -4,11 +4,13 @@
 
 #include <spdlog/spdlog.h>
 
+#include "base/hash.h"
 #include "cli/policy_runs.h"
 #include "cli/prompt.h"
 #include "cli/score.h"
 #include "cli/session.h"
 #include "eval/longbench_rows.h"
+#include "io/json_file.h"
 
 namespace cake {
 namespace {
@@ -50,15 +52,57 @@ bool two_bos(const LongBenchPrompting& prompting, const Tokenizer& tokenizer) {
 
 // How prompts are made, whichever tasks and rows are asked: what decides an answer beside the configuration, and what a
 // reader of the scores has to know.
-json facts_of(const RunConfig& config, const LongBenchPrompting& prompting, bool buckets,
+json facts_of(const RunConfig& config, const LongBenchPrompting& prompting,
               const Tokenizer& tokenizer) {
-    json out{{"data", fs::weakly_canonical(config.eval.data).string()},
-             {"chat", prompting.chat},
-             {"longest_prompt", prompting.longest},
-             {"two_bos", two_bos(prompting, tokenizer)}};
-    if (buckets)
-        out["e"] = true;  // other rows under the same ids
+    return {{"model", fs::weakly_canonical(config.model.path).string()},
+            {"chat", prompting.chat},
+            {"longest_prompt", prompting.longest},
+            {"two_bos", two_bos(prompting, tokenizer)}};
+}
+
+// A digest of each task's rows.
+json digests_of(const std::vector<LongBenchFile>& files) {
+    json out = json::object();
+    for (const LongBenchFile& file : files)
+        out[file.task->name] = hex64(fnv1a(read_text_file(file.path)));
     return out;
+}
+
+constexpr const char* kPrompts = "prompts.json";
+
+// Answers of all policies in `folder` are to the same prompts, or its table would compare what cannot be compared. Usage error
+// where `prompts`, facts and digests of rows, are others than those of a policy that is there.
+void check_same_prompts(const std::string& folder, const json& prompts) {
+    if (!fs::is_directory(folder))
+        return;
+    for (const auto& entry : fs::directory_iterator(folder)) {
+        const std::string path = (entry.path() / kPrompts).string();
+        if (!fs::exists(path))
+            continue;
+        const json there = read_json_file(path);
+        for (const auto& [key, value] : prompts.items())
+            if (key != "rows" && there.value(key, json()) != value)
+                throw usage_error("{}: {} was {} there and is {} now: name another --output", path,
+                                  key, there.value(key, json()).dump(), value.dump());
+        const json rows = there.value("rows", json::object());
+        for (const auto& [task, digest] : prompts["rows"].items())
+            if (rows.value(task, digest) != digest)
+                throw usage_error(
+                    "{}: the rows of {} were others than those in --data now: name another "
+                    "--output",
+                    path, task);
+    }
+}
+
+// Tasks that were asked before stay in it.
+void note_prompts(const std::string& folder, const json& prompts) {
+    const std::string path = folder + "/" + kPrompts;
+    json all = prompts;
+    if (fs::exists(path)) {
+        all["rows"] = read_json_file(path).value("rows", json::object());
+        all["rows"].update(prompts["rows"]);
+    }
+    write_whole(path, all.dump(1) + "\n");
 }
 
 std::vector<BatchJob> jobs_of(const std::vector<LongBenchQuestion>& questions,
@@ -85,37 +129,33 @@ std::vector<BatchJob> jobs_of(const std::vector<LongBenchQuestion>& questions,
     return jobs;
 }
 
-// The official files of a policy, and how their prompts were made.
-void write_answers(const std::string& folder, const json& facts,
-                   const std::vector<LongBenchQuestion>& questions, const Answers& answers) {
+// The official files of a policy. One of fewer rows, of a start before, goes where some have no answer now, with its score.
+void write_answers(const std::string& folder, const std::vector<LongBenchQuestion>& questions,
+                   const Answers& answers) {
     for (const TaskAnswers& task : official_files(questions, answers)) {
-        if (task.missing > 0)
-            spdlog::warn("{}: {} rows of {} have no answer yet: {}.jsonl is not written", folder,
-                         task.missing, task.task, task.task);
-        else
-            write_whole(folder + "/" + task.task + ".jsonl", task.text);
+        const std::string path = folder + "/" + task.task + ".jsonl";
+        if (task.missing == 0) {
+            write_whole(path, task.text);
+            continue;
+        }
+        spdlog::warn("{}: {} rows of {} have no answer yet: {}.jsonl is not written", folder,
+                     task.missing, task.task, task.task);
+        if (fs::remove(path))
+            fs::remove(folder + "/result.json");
     }
-    write_whole(folder + "/prompts.json", facts.dump(1) + "\n");
 }
 
 // Scores of all policies whose answers lie in `folder`; empty where no task is whole.
-std::string score(const std::string& folder, const std::vector<ListedPolicy>& policies,
-                  bool buckets) {
-    const bool any = std::ranges::any_of(policies, [&](const ListedPolicy& policy) {
-        return std::ranges::any_of(longbench_tasks(), [&](const LongBenchTask& task) {
-            return fs::exists(fs::path(folder_of(folder, policy)) / (task.name + ".jsonl"));
-        });
-    });
-    if (!any)
+std::string score(const std::string& folder, bool buckets) {
+    const std::vector<FolderScores> scores = score_subfolders(folder);
+    if (scores.empty())
         return {};
-    const std::vector<FolderScores> scores = score_folders(folder);
     write_results(scores, buckets);
     std::string table = markdown_table(scores, buckets);
     write_whole(folder + "/table.md", table);
     if (!same_rows(scores))
         spdlog::warn(
-            "policies have different numbers of answers to a task: their scores are of different "
-            "rows and cannot be compared");
+            "policies have answered different rows of a task: their scores cannot be compared");
     return table;
 }
 
@@ -148,6 +188,7 @@ ExitCode run_eval_longbench(CommandContext& context) {
     PolicyRuns runs{"eval longbench", config, options, flags, signals, {}};
     std::optional<Tokenizer> tokenizer;  // rank 0's, like the questions
     std::vector<LongBenchQuestion> questions;
+    json prompts;  // how they were made
     world.agree([&] {
         model = read_model(config);
         runs.policies = policies_to_run(config, model, options, flags);
@@ -157,22 +198,28 @@ ExitCode run_eval_longbench(CommandContext& context) {
         tokenizer = load_tokenizer(config.model.path);
         check_vocabulary(*tokenizer, model.vocab, config.model.path);
         const LongBenchPrompting prompting = prompting_of(config, model, *tokenizer);
-        questions =
-            longbench_questions(files, config.eval, prompting, model.max_positions, *tokenizer);
-        runs.decisive = facts_of(config, prompting, buckets, *tokenizer);
+        runs.decisive = facts_of(config, prompting, *tokenizer);
+        prompts = runs.decisive;
+        prompts["rows"] = digests_of(files);
+        check_same_prompts(output, prompts);
+        questions = longbench_questions(files, config.eval, prompting, model.max_positions, buckets,
+                                        *tokenizer);
     });
     runs.folder = output;
-    runs.jobs = [&](const RunConfig& one) { return jobs_of(questions, one, model, *tokenizer); };
+    runs.jobs = [&](const ListedPolicy& policy, const RunConfig& one) {
+        note_prompts(folder_of(output, policy), prompts);
+        return jobs_of(questions, one, model, *tokenizer);
+    };
     runs.answered = [&](const ListedPolicy& policy, const Answers& answers) {
-        write_answers(folder_of(output, policy), runs.decisive, questions, answers);
+        write_answers(folder_of(output, policy), questions, answers);
     };
     const ExitCode code = run_policies(context, runs);
-    if (is_part(context, config))
+    if (code == ExitCode::Stopped || is_part(context, config))
         return code;
     std::string table;
     world.agree([&] {
         if (first)
-            table = score(output, runs.policies, buckets);
+            table = score(output, buckets);
     });
     print_once(context, table);
     return code;

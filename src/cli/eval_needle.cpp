@@ -3,6 +3,7 @@
 #include <filesystem>
 #include <optional>
 
+#include <fmt/ranges.h>
 #include <spdlog/spdlog.h>
 #include <stdlib.h>
 
@@ -119,6 +120,17 @@ Questions read_questions(const RunConfig& config, const ModelConfig& model) {
         check_context(config, model, out.prompts.back().which.length,
                       fmt::format("{}:{}: the prompt", eval.data, row.line));
     }
+    for (const NeedlePrompt& prompt : out.prompts) {
+        const auto needed =
+            tokenizer.encode(fmt::format("{}", fmt::join(prompt.answers, ", ")), false).size();
+        if (needed <= std::size_t(config.generation.max_new_tokens))
+            continue;
+        spdlog::warn(
+            "{}: its answers alone have {} tokens, and --max-new-tokens is {}: no policy can find "
+            "all of them",
+            prompt.which.id(), needed, config.generation.max_new_tokens);
+        break;
+    }
     for (const std::string& text : texts)
         out.made_from["texts"].push_back(hex64(fnv1a(text)));
     if (!rows.empty())
@@ -168,6 +180,8 @@ ExitCode run_eval_needle(CommandContext& context) {
     std::vector<NeedleScore> scores;
     world.agree([&] {
         check_study(config.eval);
+        if (config.eval.part != "0/1" && output.empty())
+            throw usage_error("--part needs --output DIR: else the part's answers are lost");
         const ModelConfig model = read_model(config);
         runs.policies = policies_to_run(config, model, options, flags);
         if (!first)
@@ -177,7 +191,9 @@ ExitCode run_eval_needle(CommandContext& context) {
         runs.folder = folder->path();
     });
     runs.decisive = questions.made_from;
-    runs.jobs = [&](const RunConfig& one) { return jobs_of(questions.prompts, one); };
+    runs.jobs = [&](const ListedPolicy&, const RunConfig& one) {
+        return jobs_of(questions.prompts, one);
+    };
     runs.answered = [&](const ListedPolicy& policy, const Answers& answers) {
         std::ranges::copy(needle_scores(policy.policy, questions.prompts, answers),
                           std::back_inserter(scores));

@@ -75,7 +75,7 @@ ExitCode run_policies(CommandContext& context, const PolicyRuns& runs) {
             if (failed)
                 throw usage_error("{}: the folder cannot be made: {}", folder, failed.message());
             journal = (fs::path(folder) / "results.jsonl").string();
-            jobs = runs.jobs(one);
+            jobs = runs.jobs(policy, one);
             spdlog::info("{}: {} prompts", policy.label, jobs.size());
         });
         const ExitCode done =

@@ -24,7 +24,8 @@ struct PolicyRuns {
     // The rest is rank 0's.
     std::string folder = {};  // FOLDER/LABEL/results.jsonl keeps a policy's answers as they come
     nlohmann::json decisive = {};  // beside the configuration: what decides an answer
-    std::function<std::vector<BatchJob>(const RunConfig& config)> jobs = {};  // all
+    // All jobs of a policy, whose folder is there; `config` has its cells.
+    std::function<std::vector<BatchJob>(const ListedPolicy&, const RunConfig& config)> jobs = {};
     std::function<void(const ListedPolicy&, const Answers&)> answered = {};
 };
 

@@ -75,8 +75,8 @@ ExitCode run_score(CommandContext& context) {
             write_results(folders, buckets);
         if (!same_rows(folders))
             spdlog::warn(
-                "folders have different numbers of answers to a task: their scores are of "
-                "different rows and cannot be compared");
+                "folders have answers to different rows of a task: their scores cannot be "
+                "compared");
     });
     print_once(context, table);
     return ExitCode::Done;

@@ -32,6 +32,17 @@ void warn_of_others(const std::string& folder) {
     }
 }
 
+// Now, not when all answers are there.
+void check_can_be_scored(const LongBenchTask& task, const LongBenchRow& row, bool buckets,
+                         const std::string& path) {
+    if (task.metric == Metric::Classification && !row.reference.all_classes)
+        throw usage_error("{}:{}: {} is scored by its classes, and 'all_classes' is null", path,
+                          row.line, task.name);
+    if (buckets && !row.reference.length)
+        throw usage_error("{}:{}: a row without a 'length' belongs to no bucket of LongBench-E",
+                          path, row.line);
+}
+
 }  // namespace
 
 std::vector<LongBenchFile> longbench_files(const RunConfig::Eval& eval, bool buckets) {
@@ -71,7 +82,7 @@ std::vector<LongBenchFile> longbench_files(const RunConfig::Eval& eval, bool buc
 std::vector<LongBenchQuestion> longbench_questions(const std::vector<LongBenchFile>& files,
                                                    const RunConfig::Eval& eval,
                                                    const LongBenchPrompting& prompting, int context,
-                                                   const Tokenizer& tokenizer) {
+                                                   bool buckets, const Tokenizer& tokenizer) {
     std::vector<LongBenchQuestion> out;
     for (const auto& [task, path] : files) {
         LongBenchPrompting mine = prompting;
@@ -85,6 +96,7 @@ std::vector<LongBenchQuestion> longbench_questions(const std::vector<LongBenchFi
             if (eval.whole_only &&
                 int(tokenizer.encode(longbench_text(*task, row), true).size()) > mine.longest)
                 continue;
+            check_can_be_scored(*task, row, buckets, path);
             out.push_back({task, id, longbench_prompt(*task, row, mine, tokenizer),
                            std::move(row.reference)});
             ++taken;

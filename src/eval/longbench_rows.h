@@ -33,7 +33,7 @@ struct LongBenchQuestion {
 std::vector<LongBenchQuestion> longbench_questions(const std::vector<LongBenchFile>& files,
                                                    const RunConfig::Eval& eval,
                                                    const LongBenchPrompting& prompting, int context,
-                                                   const Tokenizer& tokenizer);
+                                                   bool buckets, const Tokenizer& tokenizer);
 
 // Tokens that end an answer to a task beside the model's: a line break, where the task says so. The official script asks for
 // one token before, so that no answer is empty.

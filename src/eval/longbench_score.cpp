@@ -4,6 +4,7 @@
 #include <cmath>
 #include <filesystem>
 #include <limits>
+#include <map>
 #include <numeric>
 #include <optional>
 #include <ranges>
@@ -11,6 +12,7 @@
 #include <fmt/ranges.h>
 #include <spdlog/spdlog.h>
 
+#include "base/hash.h"
 #include "io/file_error.h"
 
 namespace cake {
@@ -150,6 +152,7 @@ TaskScores score_file(const std::string& path, const LongBenchTask& task) {
     TaskScores out;
     out.task = task.name;
     const std::vector<Prediction> predictions = read_predictions(path);
+    std::string judged_by;
     for (const Prediction& prediction : predictions) {
         try {
             out.rows.push_back(score_row(task, prediction));
@@ -158,22 +161,28 @@ TaskScores score_file(const std::string& path, const LongBenchTask& task) {
         }
         if (prediction.reference.length)
             out.lengths.push_back(*prediction.reference.length);
+        judged_by += to_line({"", prediction.reference});
     }
+    out.references = fnv1a(judged_by);
     if (out.lengths.size() < out.rows.size())
         out.lengths.clear();
     return out;
 }
 
-std::vector<FolderScores> score_folders(const std::string& folder) {
+std::vector<FolderScores> score_subfolders(const std::string& folder) {
     std::vector<FolderScores> out;
-    const auto add = [&](const std::string& path) {
-        if (auto scores = score_folder(path))
-            out.push_back(*std::move(scores));
-    };
-    add(folder);
     for (const fs::path& path : entries_of(folder))
         if (fs::is_directory(path))
-            add(path.string());
+            if (auto scores = score_folder(path.string()))
+                out.push_back(*std::move(scores));
+    return out;
+}
+
+std::vector<FolderScores> score_folders(const std::string& folder) {
+    auto itself = score_folder(folder);
+    std::vector<FolderScores> out = score_subfolders(folder);
+    if (itself)
+        out.insert(out.begin(), *std::move(itself));
     if (out.empty())
         throw usage_error(
             "{}: there are no answers to score: neither it nor a folder in it has a file "
@@ -238,10 +247,12 @@ std::string markdown_table(std::span<const FolderScores> folders, bool buckets) 
 }
 
 bool same_rows(std::span<const FolderScores> folders) {
-    return std::ranges::all_of(columns_of(folders), [&](const std::string& task) {
-        const auto [fewest, most] = counts_of(folders, task);
-        return fewest == most;
-    });
+    std::map<std::string, std::uint64_t> references;
+    for (const FolderScores& folder : folders)
+        for (const TaskScores& task : folder.tasks)
+            if (references.try_emplace(task.task, task.references).first->second != task.references)
+                return false;
+    return true;
 }
 
 }  // namespace cake

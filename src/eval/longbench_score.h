@@ -18,7 +18,8 @@ struct TaskScores {
     std::string task;
     std::vector<double> rows;  // 0 to 1
     std::vector<std::int64_t>
-        lengths;  // words of each row's context; empty where not all rows have it
+        lengths;                   // words of each row's context; empty where not all rows have it
+    std::uint64_t references = 0;  // a hash of what the rows were judged by
 };
 
 // The best match of an answer with any of its references, 0 to 1. Usage errors: a classification without classes, an answer
@@ -39,6 +40,8 @@ struct FolderScores {
 // begin with a dot, results.jsonl and, with a warning, the Chinese tasks. Usage errors: no folder, no answers, a file that
 // is named after no task, and those of score_file.
 std::vector<FolderScores> score_folders(const std::string& folder);
+// The same without `folder` itself; empty where there is nothing to score.
+std::vector<FolderScores> score_subfolders(const std::string& folder);
 
 // 100 * mean, rounded to two decimals as Python's round() does it; NaN of no value.
 double percent(std::span<const double> scores);
@@ -58,7 +61,7 @@ nlohmann::ordered_json official_result(const FolderScores& folder, bool buckets)
 // folders that have all columns. With `buckets` a cell holds the three scores.
 std::string markdown_table(std::span<const FolderScores> folders, bool buckets);
 
-// Whether all folders have as many answers to each task: else their scores are of different rows.
+// Whether all folders' answers to each task are to the same rows: else their scores cannot be compared.
 bool same_rows(std::span<const FolderScores> folders);
 
 }  // namespace cake

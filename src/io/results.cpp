@@ -110,7 +110,7 @@ void ResultWriter::take_over(bool append_anyway) {
         if (result->config != digest_ && !append_anyway)
             throw usage_error(
                 "{}:{}: this result was made with another configuration (digest {}, now {}): name "
-                "another output, or give --append-anyway",
+                "another output (`batch` has --append-anyway too)",
                 path_, n_lines, quote(result->config), digest_);
         done_.insert(result->id);
         n_failed_ += result->failed;

@@ -218,12 +218,18 @@ TEST_F(EvalLongBench, RefusesAnswersOfAnotherConfiguration) {
     ASSERT_EQ(run_program(of_cake({"--limit", "1"})).exit_code, 0);
     const std::string before = read("cake-64/results.jsonl");
     write_rows("qasper_e", {row(7)});
-    for (const std::vector<std::string>& more : std::vector<std::vector<std::string>>{
-             {"--gamma", "1"}, {"--longest-prompt", "500"}, {"--e"}}) {
-        std::vector<std::string> args{"--limit", "1"};
-        args.insert(args.end(), more.begin(), more.end());
-        expect_refusal(of_cake(args), "made with another configuration");
-    }
+    expect_refusal(of_cake({"--limit", "1", "--gamma", "1"}), "made with another configuration");
+    const std::string rows = "prompts.json: the rows of qasper were others than those in --data";
+    expect_refusal(of_cake({"--limit", "1", "--e"}), rows);
+    expect_refusal(of_cake({"--limit", "1", "--longest-prompt", "500"}),
+                   "prompts.json: longest_prompt was 0 there and is 500 now");
+    // Nor may another policy's answers stand beside them in a table.
+    expect_refusal(study({"--limit", "1", "--longest-prompt", "500", "--policies", "full"}),
+                   "prompts.json: longest_prompt was 0 there and is 500 now");
+    const std::string qasper = read_file(data + "/qasper.jsonl");
+    write_rows("qasper", {row(7)});
+    expect_refusal(study({"--limit", "1", "--policies", "full"}), rows);
+    folder.write("data/qasper.jsonl", qasper);
     EXPECT_EQ(read("cake-64/results.jsonl"), before);
     // What does not change answers does not count.
     EXPECT_EQ(run_program(of_cake({"--limit", "1", "--max-batch", "2"})).exit_code, 0);
@@ -286,7 +292,7 @@ TEST_F(EvalLongBench, PutsOneBosInFrontWhereAsked) {
     EXPECT_EQ(read_json_file(file("cake-64/prompts.json"))["two_bos"], true);
     auto single = mistral;
     single.push_back("--single-bos");
-    expect_refusal(of_cake(single), "made with another configuration");
+    expect_refusal(of_cake(single), "two_bos was true there and is false now");
     std::filesystem::remove_all(output);
     ASSERT_EQ(run_program(of_cake(single)).exit_code, 0);
     const auto one = results("cake-64");
@@ -311,6 +317,7 @@ TEST_F(EvalLongBench, CutsLongPromptsOrPassesThemOver) {
     EXPECT_EQ(some.size(), 2u);
     EXPECT_EQ(some.at("triviaqa/2")["tokens"], all.at("triviaqa/2")["tokens"]);
     EXPECT_EQ(std::ranges::count(read("cake-64/triviaqa.jsonl"), '\n'), 2);
+    std::filesystem::remove_all(output);
     expect_refusal(of_cake({"--longest-prompt", "100", "--whole-only"}),
                    "none of its rows has a prompt of at most 100 tokens");
 }
@@ -324,6 +331,20 @@ TEST_F(EvalLongBench, LeavesATaskOutWhereARowCannotBeAnswered) {
     EXPECT_THAT(r.err, HasSubstr("1 rows of triviaqa have no answer yet"));
     EXPECT_FALSE(std::filesystem::exists(file("cake-64/triviaqa.jsonl")));
     EXPECT_THAT(r.out, StartsWith("| | qasper | samsum | average |\n"));
+}
+
+TEST_F(EvalLongBench, TakesBackATaskThatAWiderStartLeavesUnanswered) {
+    write_rows("triviaqa", {row(0), row(1, 3000)});
+    const std::vector<std::string> long_ones{"--longest-prompt", "100000"};
+    auto narrow = long_ones;
+    narrow.insert(narrow.end(), {"--limit", "1"});
+    ASSERT_EQ(run_program(of_cake(narrow)).exit_code, 0);
+    EXPECT_TRUE(std::filesystem::exists(file("cake-64/triviaqa.jsonl")));
+    const ProgramResult r = run_program(of_cake(long_ones));
+    EXPECT_EQ(r.exit_code, 3) << r.err;
+    EXPECT_FALSE(std::filesystem::exists(file("cake-64/triviaqa.jsonl")));
+    EXPECT_THAT(r.out, StartsWith("| | qasper | samsum | average |\n"));
+    EXPECT_FALSE(read_json_file(file("cake-64/result.json")).contains("triviaqa"));
 }
 
 TEST_F(EvalLongBench, ScoresByLength) {

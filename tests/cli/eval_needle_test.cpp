@@ -51,7 +51,7 @@ protected:
                                       "--quiet", "--policies", "full,cake", "--cache-sizes",
                                       "64",      "--window",   "16",        "--lengths",
                                       "500,700", "--depths",   "0,50,100",  "--max-new-tokens",
-                                      "6"};
+                                      "8"};
         args.insert(args.end(), more.begin(), more.end());
         return args;
     }
@@ -143,7 +143,7 @@ TEST_F(EvalNeedle, RefusesAnswersOfAnotherStudy) {
     ASSERT_EQ(run_program(study({"--policies", "cake"})).exit_code, 0);
     const std::string before = read_file(output + "/cake-64/results.jsonl");
     for (const std::vector<std::string>& more : std::vector<std::vector<std::string>>{
-             {"--max-new-tokens", "7"}, {"--set", "eval.seed=1"}, {"--gamma", "1"}}) {
+             {"--max-new-tokens", "9"}, {"--set", "eval.seed=1"}, {"--gamma", "1"}}) {
         std::vector<std::string> args{"--policies", "cake"};
         args.insert(args.end(), more.begin(), more.end());
         expect_refusal(args, "this result was made with another configuration");

@@ -45,7 +45,7 @@ protected:
     }
     std::vector<LongBenchQuestion> questions(int longest = 0, int context = 2048) const {
         return longbench_questions(longbench_files(eval, false), eval, {.longest = longest},
-                                   context, bytes());
+                                   context, false, bytes());
     }
 };
 

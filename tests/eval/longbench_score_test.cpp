@@ -116,8 +116,11 @@ TEST_F(ScoreFolders, MakeATable) {
 
 TEST_F(ScoreFolders, TellWhetherTheyHaveTheSameRows) {
     EXPECT_FALSE(same_rows(score_folders(folder_.path())));
-    folder_.write("cake/hotpotqa.jsonl",
+    folder_.write("cake/hotpotqa.jsonl",  // as many, of other rows
                   line("no", {"no"}) + line("no", {"no"}) + line("", {"no"}));
+    EXPECT_FALSE(same_rows(score_folders(folder_.path())));
+    folder_.write("cake/hotpotqa.jsonl",
+                  line("", {"yes"}, 3999) + line("", {"no"}, 4000) + line("", {"b c"}, 7999));
     EXPECT_TRUE(same_rows(score_folders(folder_.path())));
 }
 
