@@ -81,10 +81,11 @@ void add_messages(const PlanInput& in, const Machine& m, Prediction& p) {
         return bytes > 0 ? all_reduce_seconds(m, sharers, calls, double(bytes)) : 0;
     };
     if (workspace_size(in).overlap) {
+        // The embedding's sum, the first, is beside nothing.
         const std::int64_t chunks = (in.prompt + in.chunk - 1) / in.chunk;
-        const double waited_for =
-            double(chunks % 2 == 0 ? 1 : 2) / double(2 * chunks);  // of a layer's sums
-        const double sums = sum(t.prefill_all_reduces, double(t.prefill_all_reduce_bytes));
+        const double waited_for = double(chunks % 2 == 0 ? 1 : 2) / double(2 * chunks);
+        const double sums = sum(t.prefill_all_reduces - 1, double(t.prefill_all_reduce_bytes) *
+                                                               double(2 * L) / double(2 * L + 1));
         p.prefill.hidden =
             std::min((1 - waited_for) * sums, p.prefill.linear + p.prefill.attention);
     }
