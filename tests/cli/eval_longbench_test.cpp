@@ -335,12 +335,9 @@ TEST_F(EvalLongBench, LeavesATaskOutWhereARowCannotBeAnswered) {
 
 TEST_F(EvalLongBench, TakesBackATaskThatAWiderStartLeavesUnanswered) {
     write_rows("triviaqa", {row(0), row(1, 3000)});
-    const std::vector<std::string> long_ones{"--longest-prompt", "100000"};
-    auto narrow = long_ones;
-    narrow.insert(narrow.end(), {"--limit", "1"});
-    ASSERT_EQ(run_program(of_cake(narrow)).exit_code, 0);
+    ASSERT_EQ(run_program(of_cake({"--longest-prompt", "100000", "--limit", "1"})).exit_code, 0);
     EXPECT_TRUE(std::filesystem::exists(file("cake-64/triviaqa.jsonl")));
-    const ProgramResult r = run_program(of_cake(long_ones));
+    const ProgramResult r = run_program(of_cake({"--longest-prompt", "100000"}));
     EXPECT_EQ(r.exit_code, 3) << r.err;
     EXPECT_FALSE(std::filesystem::exists(file("cake-64/triviaqa.jsonl")));
     EXPECT_THAT(r.out, StartsWith("| | qasper | samsum | average |\n"));
