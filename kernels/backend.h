@@ -175,7 +175,7 @@ public:
     // not a number counts as -infinity. Probabilities are exponentials in double; on a GPU integers of 2^-44 of the likeliest's,
     // whose sums have no order: less likely ones are never drawn. Repeatable bit for bit.
     // x: F32 [n * m], as ranks gather them: the m columns in `parts` even runs, the first m % parts of which have one more,
-    // one run [n, its columns] after another, m >= parts; draws: F64 [n, 5]; tokens: I32 [n].  On a GPU m <= 2^19.
+    // one run [n, its columns] after another, m >= parts; draws: F64 [n, 5]; tokens: I32 [n].  m <= most_sampled_from.
     virtual void sample(Stream s, View x, int parts, View draws, View tokens) = 0;
 
     // ---- pages --------------------------------------------------------------------------------------------------

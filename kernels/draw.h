@@ -1,7 +1,12 @@
 // What a token is drawn by.
 #pragma once
 
+#include <cstdint>
+
 namespace cake {
+
+// Tokens that every backend can draw from: on a GPU the sum of their weights has 64 bits.
+inline constexpr std::int64_t most_sampled_from = std::int64_t(1) << 19;
 
 // Filters in the order of Hugging Face's `generate`, each of what the one before it left: top-k, top-p, min-p. Temperature 0
 // takes the best token and passes over the rest. All are doubles, so that those of a batch are a tensor F64 [n, 5].

@@ -92,8 +92,8 @@ void CudaBackend::sample(Stream s, View x, int parts, View draws, View tokens) {
                    draws.shape() == Shape({rows, 5}),
                "{} tokens of {} in {} parts by {}", rows, x.shape().str(), parts,
                draws.shape().str());
-    CAKE_CHECK(x.elements() / rows <= gpu::most_sampled_from, "a token of {}, at most {}",
-               x.elements() / rows, gpu::most_sampled_from);
+    CAKE_CHECK(x.elements() / rows <= most_sampled_from, "a token of {}, at most {}",
+               x.elements() / rows, most_sampled_from);
     gpu::sample(queue(s), x.as<float>(), int(rows), int(x.elements() / rows), parts,
                 reinterpret_cast<const Draw*>(draws.as<double>()), tokens.as<std::int32_t>());
 }

@@ -8,9 +8,6 @@
 
 namespace cake::gpu {
 
-// Columns: the sum of their weights has 64 bits.
-inline constexpr std::int64_t most_sampled_from = std::int64_t(1) << 19;
-
 // x: `parts` runs of [rows, columns of the run], n columns in all; draws, tokens: [rows].
 void sample(Queue queue, const float* x, int rows, int n, int parts, const Draw* draws,
             std::int32_t* tokens);

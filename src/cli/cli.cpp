@@ -1,5 +1,6 @@
 #include "cli/cli.h"
 
+#include <algorithm>
 #include <cstdio>
 #include <fstream>
 
@@ -27,25 +28,38 @@ std::string overview() {
         "cake: LLM inference on several processes, with CAKE eviction of the KV cache\n\n"
         "usage: cake COMMAND [options]\n"
         "       mpirun -n RANKS cake COMMAND [options]\n\n";
-    for (const Command& command : commands())
-        text += fmt::format("  {:<10} {}\n", command.name, command.help);
-    return text + "\n`cake COMMAND --help` lists the options of a command.\n";
+    return text + list_of(commands()) + "\n`cake COMMAND --help` lists the options of a command.\n";
 }
 
-const Command& find_command(const std::string& name) {
-    std::vector<std::string> names;
-    for (const Command& command : commands()) {
-        if (command.name == name)
-            return command;
-        names.emplace_back(command.name);
-    }
+const Command& command_named(const std::string& name) {
+    if (const Command* command = find_command(commands(), name))
+        return *command;
     throw usage_error("there is no command '{}'; the nearest one is '{}', `cake help` lists all",
-                      name, nearest(name, names));
+                      name, nearest_command(commands(), name));
 }
 
 }  // namespace
 
 std::span<const Command> commands() { return command_table; }
+
+std::string list_of(std::span<const Command> commands) {
+    std::string text;
+    for (const Command& command : commands)
+        text += fmt::format("  {:<10} {}\n", command.name, command.help);
+    return text;
+}
+
+const Command* find_command(std::span<const Command> commands, std::string_view name) {
+    const auto found = std::ranges::find(commands, name, &Command::name);
+    return found == commands.end() ? nullptr : &*found;
+}
+
+std::string nearest_command(std::span<const Command> commands, const std::string& name) {
+    std::vector<std::string> names;
+    for (const Command& command : commands)
+        names.emplace_back(command.name);
+    return nearest(name, names);
+}
 
 ExitCode run_command_line(World& world, std::vector<std::string> args) {
     CommandContext context{world, {}};
@@ -64,7 +78,7 @@ ExitCode run_command_line(World& world, std::vector<std::string> args) {
         args = {args[1], "--help"};  // cake help COMMAND
 
     const Command* command = nullptr;
-    world.agree([&] { command = &find_command(args[0]); });
+    world.agree([&] { command = &command_named(args[0]); });
     context.args.assign(args.begin() + 1, args.end());
     return command->run(context);
 }

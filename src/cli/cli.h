@@ -28,6 +28,13 @@ struct Command {
 
 std::span<const Command> commands();
 
+// "  NAME  help", a line each.
+std::string list_of(std::span<const Command> commands);
+// Nothing where there is no such command.
+const Command* find_command(std::span<const Command> commands, std::string_view name);
+// The one whose name is most like it.
+std::string nearest_command(std::span<const Command> commands, const std::string& name);
+
 // Runs the command that the program's arguments (without its own name) ask for; `help`, `COMMAND
 // --help`. Usage errors: no such command (names the nearest).
 ExitCode run_command_line(World& world, std::vector<std::string> args);

@@ -90,6 +90,7 @@ private:
     std::vector<Next> decide(std::span<Running* const> sequences, std::span<const TokenId> tokens);
     void take(std::span<Running* const> sequences, std::span<const TokenId> tokens);
     void retire(std::size_t index);
+    void account_held(const Request& newest);
     void account_prompt(int prompt_tokens);
     void account_step();
     std::vector<LayerResult> layer_results(const SequenceCache& cache, const Eviction& e) const;
@@ -198,6 +199,7 @@ bool Scheduler::start(std::unique_ptr<Running> sequence) {
     Running& s = *sequence;
     const int S = int(s.request.prompt.size()), L = model_.config.n_layers;
     interleaved_s_ = 0;
+    account_held(s.request);
     std::vector<Eviction> evictions;
     evictions.emplace_back(policy_, L, S, s.cache);
     PrefillOptions prefill_options = options_.prefill;
@@ -235,8 +237,9 @@ Turn::Kind Scheduler::kind_of_step() const {
     };
     if (of_all([](const Sampler& s) { return s.takes_best(); }))
         return Turn::StepToBest;
-    return of_all([](const Sampler& s) { return !s.needs_logits(); }) ? Turn::StepToSampled
-                                                                      : Turn::Step;
+    const bool on_device = model_.config.vocab <= most_sampled_from &&
+                           of_all([](const Sampler& s) { return !s.needs_logits(); });
+    return on_device ? Turn::StepToSampled : Turn::Step;
 }
 
 // One token for every sequence of the batch.
@@ -263,14 +266,22 @@ void Scheduler::step(Turn::Kind kind) {
     since_step_ = Timer();
 }
 
+// Before its prompt passes: while it does, others may end.
+void Scheduler::account_held(const Request& newest) {
+    const auto tokens = [](const Request& r) {
+        return std::int64_t(r.prompt.size()) + r.max_new_tokens;
+    };
+    std::int64_t held = tokens(newest);
+    for (const auto& r : running_)
+        held += tokens(r->request);
+    std::int64_t& peak = engine_.work().full_tokens_peak;
+    peak = std::max(peak, held);
+}
+
 void Scheduler::account_prompt(int prompt_tokens) {
     Work& work = engine_.work();
     work.prompt_tokens += prompt_tokens;
     work.prefill_flops += prefill_flops(model_.config, prompt_tokens);
-    std::int64_t held = 0;
-    for (const auto& r : running_)
-        held += std::int64_t(r->request.prompt.size()) + r->request.max_new_tokens;
-    work.full_tokens_peak = std::max(work.full_tokens_peak, held);
 }
 
 void Scheduler::account_step() {
