@@ -6,7 +6,7 @@
 # usage: launch/test.sh [quick|full] [arguments of ctest]
 #   quick   leaves out the tests labelled "slow"
 #   e.g. launch/test.sh full -R Cascade
-# CAKE_TEST_JOBS=N        runs N tests at a time (default 1: tests start ranks of their own)
+# CAKE_TEST_JOBS=N        runs N tests at a time (default 1), but for those that start ranks, or look at the clock
 # CAKE_TEST_MODEL=FILE    the model for tests of a real one (default: the demo model)
 set -euo pipefail
 

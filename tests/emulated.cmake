@@ -81,7 +81,8 @@ target_link_libraries(test_engine_emulated_mpi PRIVATE cake_test_support cake_cl
 foreach(ranks 2 3)
   add_test(NAME engine_emulated.mpi_${ranks}_ranks
     COMMAND ${MPIEXEC_EXECUTABLE} --oversubscribe -n ${ranks} $<TARGET_FILE:test_engine_emulated_mpi>)
-  set_tests_properties(engine_emulated.mpi_${ranks}_ranks PROPERTIES ENVIRONMENT "${test_environment}" TIMEOUT 600)
+  set_tests_properties(engine_emulated.mpi_${ranks}_ranks PROPERTIES ENVIRONMENT "${test_environment}" TIMEOUT 600
+    RUN_SERIAL TRUE)
 endforeach()
 
 # Ranks whose GPUs speak over NCCL, both emulated.
