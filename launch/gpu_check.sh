@@ -39,10 +39,8 @@ export OMPI_MCA_rmaps_base_oversubscribe=1
 
 # Adds the folder of a CUDA library that the dynamic linker does not find by itself: Python packages have them too.
 find_library() {
-    ldconfig -p 2>/dev/null | grep -q "$1" && return
-    local folder found
-    IFS=: read -ra folders <<<"${LD_LIBRARY_PATH:-}"
-    for folder in "${folders[@]}"; do [[ ! -e $folder/$1 ]] || return; done
+    python3 -c 'import ctypes, sys; ctypes.CDLL(sys.argv[1])' "$1" 2>/dev/null && return
+    local found
     found=$(compgen -G "/usr/local/cuda*/lib64/$1" || compgen -G "/usr/local/cuda*/lib/$1" ||
         compgen -G "/usr/local/nvidia/lib*/$1" || python3 - "$1" <<'PYTHON'
 import pathlib, site, sys
@@ -52,7 +50,7 @@ for folder in site.getsitepackages() + sys.path:
 PYTHON
     )
     [[ -n $found ]] || found=$(timeout 20 find /opt /usr /root /home -name "$1" 2>/dev/null)
-    [[ -n $found ]] || return
+    [[ -n $found ]] || return 1
     found=$(dirname "${found%%$'\n'*}")
     export LD_LIBRARY_PATH=${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$found
 }
@@ -73,7 +71,9 @@ else
     fi
     # Ranks of one machine, in a container that may forbid to read another process's memory.
     export OMPI_MCA_pml=ob1 OMPI_MCA_btl=self,vader OMPI_MCA_btl_vader_single_copy_mechanism=none
-    [[ -f $here/lib/libnccl.so.2 ]] || find_library libnccl.so.2
+    # Programs do not start without NCCL; what stands in for it is for those who do not call it.
+    [[ -f $here/lib/libnccl.so.2 ]] || find_library libnccl.so.2 ||
+        export LD_LIBRARY_PATH=${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$here/no_nccl
     # libcudart and libnvrtc are cuDNN's.
     for name in libcuda.so.1 libcublasLt.so.13 libcudart.so.13 libnvrtc.so.13 libcudnn.so.9; do
         find_library "$name"
