@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Everything that needs a GPU, in one call: tests of the kernels and the engine on the device, CPU against CUDA, two ranks
-# on one GPU, ceilings, Llama-3.1-8B with random weights, compute-sanitizer. It runs from an unpacked bundle
+# Everything that needs a GPU, in one call: tests of the kernels and the engine on the device, CPU against CUDA, two
+# ranks on one GPU, ceilings, Llama-3.1-8B with random weights, compute-sanitizer. It runs from an unpacked bundle
 # (launch/gpu_bundle.sh) and fetches nothing. A step that fails is reported, and the next goes on.
 #
 # usage: gpu_check.sh [--output DIR] [--seconds N] [--model FILE.gguf]
@@ -49,7 +49,7 @@ for folder in site.getsitepackages() + sys.path:
         print(path)
 PYTHON
     )
-    [[ -n $found ]] || found=$(timeout 20 find /opt /usr /root /home -name "$1" 2>/dev/null)
+    [[ -n $found ]] || found=$(timeout 20 find /opt /usr /root /home -name "$1" -not -path '*/stubs/*' 2>/dev/null)
     [[ -n $found ]] || return 1
     found=$(dirname "${found%%$'\n'*}")
     export LD_LIBRARY_PATH=${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$found
