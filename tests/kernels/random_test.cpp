@@ -1,12 +1,11 @@
 #include "support/backends.h"
-#include "support/expect_error.h"
 
 namespace cake {
 namespace {
 
 class Random : public OnEachBackend {
 protected:
-    std::vector<DType> types() const {
+    std::vector<DType> types() {
         std::vector<DType> out = {DType::F32, DType::BF16};
         if (dev().name() == "cpu")
             out.push_back(DType::F16);
