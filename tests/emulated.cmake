@@ -13,6 +13,7 @@ set(emulated_kernel_tests
   memory
   norm
   pages
+  random
   rope
   sample
   select
@@ -78,7 +79,7 @@ gtest_discover_tests(test_engine_emulated TEST_PREFIX engine_emulated. TEST_FILT
 list(APPEND discovered test_engine_emulated_TESTS test_engine_emulated_slow_TESTS)
 add_executable(test_engine_emulated_mpi emulated/golden_mpi_test.cpp mpi_main.cpp)
 target_link_libraries(test_engine_emulated_mpi PRIVATE cake_test_support cake_cli cake_simt cake_no_nccl)
-foreach(ranks 2 3)
+foreach(ranks 1 2 3)
   add_test(NAME engine_emulated.mpi_${ranks}_ranks
     COMMAND ${MPIEXEC_EXECUTABLE} --oversubscribe -n ${ranks} $<TARGET_FILE:test_engine_emulated_mpi>)
   set_tests_properties(engine_emulated.mpi_${ranks}_ranks PROPERTIES ENVIRONMENT "${test_environment}" TIMEOUT 600
