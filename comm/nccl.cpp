@@ -326,7 +326,10 @@ Buffer NcclCommunicator::symmetric_memory(std::size_t bytes) {
     ncclComm_t all = comm();
     Window w{};
     NCCL_CHECK(ncclMemAlloc(&w.memory, bytes));
-    NCCL_CHECK(ncclCommWindowRegister(all, w.memory, bytes, &w.window, NCCL_WIN_COLL_SYMMETRIC));
+    // From 2.28 on it says that it is done where it has just begun.
+    const ncclResult_t begun =
+        ncclCommWindowRegister(all, w.memory, bytes, &w.window, NCCL_WIN_COLL_SYMMETRIC);
+    settle(begun == ncclSuccess ? ncclInProgress : begun, {"ncclCommWindowRegister", __LINE__});
     if (!w.window) {  // on no rank then: GPUs here cannot reach each other's memory
         NCCL_CHECK(ncclMemFree(w.memory));
         return {};

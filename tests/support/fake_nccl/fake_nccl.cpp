@@ -309,9 +309,10 @@ ncclResult_t ncclMemFree(void* memory) {
 
 ncclResult_t ncclCommWindowRegister(ncclComm_t comm, void* memory, std::size_t bytes,
                                     ncclWindow_t* window, int) {
-    return enqueue(
+    const ncclResult_t begun = enqueue(
         comm, nullptr,
         {.name = "WindowRegister", .to = memory, .count = bytes, .window = window, .comm = comm});
+    return begun == ncclInProgress ? ncclSuccess : begun;  // so do NCCL 2.28 to 2.30
 }
 
 ncclResult_t ncclCommWindowDeregister(ncclComm_t comm, ncclWindow_t) {
