@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <exception>
+#include <future>
 #include <optional>
 #include <string_view>
 #include <thread>
@@ -132,8 +133,9 @@ private:
 
     std::unique_ptr<Communicator> host_;
     NcclDevice device_;
-    ncclComm_t comm_ = nullptr;    // null: one rank alone, or given up
-    std::string failure_;          // why it was given up
+    ncclComm_t comm_ = nullptr;  // null: one rank alone, or given up
+    std::string failure_;        // why it was given up
+    std::future<ncclResult_t> aborting_;
     std::shared_ptr<void> watch_;  // lets check() be called while the host waits
     Traffic traffic_;              // of what went through NCCL
     int exceptions_ = std::uncaught_exceptions();
@@ -170,6 +172,8 @@ NcclCommunicator::NcclCommunicator(std::unique_ptr<Communicator> host, NcclDevic
 
 NcclCommunicator::~NcclCommunicator() {
     const bool unwinds = std::uncaught_exceptions() > exceptions_;
+    if (aborting_.valid())
+        log_failure(aborting_.get(), "ncclCommAbort");
     if (comm_ && unwinds)  // the other ranks may be anywhere
         log_failure(ncclCommAbort(std::exchange(comm_, nullptr)), "ncclCommAbort");
 #if NCCL_VERSION_CODE >= NCCL_VERSION(2, 27, 0)
@@ -232,8 +236,11 @@ void NcclCommunicator::settle(ncclResult_t result, Call call) {
 
 void NcclCommunicator::give_up(const std::string& why) {
     failure_ = why;
-    if (comm_)
-        log_failure(ncclCommAbort(std::exchange(comm_, nullptr)), "ncclCommAbort");
+    if (comm_) {
+        // Which stops all that is under way, and then waits for captured graphs: they go with what is thrown here.
+        aborting_ = std::async(std::launch::async, ncclCommAbort, std::exchange(comm_, nullptr));
+        aborting_.wait_for(std::chrono::seconds(1));
+    }
     throw Error(failure_);
 }
 

@@ -246,12 +246,13 @@ ncclResult_t ncclCommDestroy(ncclComm_t comm) {
 }
 
 ncclResult_t ncclCommAbort(ncclComm_t comm) {
-    const std::lock_guard lock(mutex);
+    std::unique_lock lock(mutex);
     ++fake.aborted;
-    --fake.communicators;
-    fake.windows -= comm->windows;
     comm->ranks->aborted = true;
     changed.notify_all();
+    changed.wait(lock, [] { return fake.graphs == 0; });
+    --fake.communicators;
+    fake.windows -= comm->windows;
     delete comm;
     return ncclSuccess;
 }
