@@ -1,11 +1,9 @@
 #include "comm/nccl.h"
 
 #include <algorithm>
-#include <cstdlib>
-#include <cstring>
 #include <exception>
+#include <future>
 #include <optional>
-#include <string_view>
 #include <thread>
 #include <utility>
 
@@ -13,8 +11,8 @@
 #include <nccl.h>
 #include <spdlog/spdlog.h>
 
-#include "base/log.h"
 #include "comm/gather_parts.h"
+#include "comm/nccl_gpus.h"
 
 static_assert(NCCL_VERSION_CODE >= NCCL_VERSION(2, 19, 0), "ncclMemAlloc came with NCCL 2.19");
 
@@ -29,49 +27,17 @@ struct Call {
     int line;
 };
 
-void cuda_check(cudaError_t error, Call call) {
+void copy(View to, View from, cudaStream_t stream) {
+    const cudaError_t error =
+        cudaMemcpyAsync(to.data(), from.data(), from.bytes(), cudaMemcpyDeviceToDevice, stream);
     if (error != cudaSuccess)
-        throw Error(
-            fmt::format("{}: {} (nccl.cpp:{})", call.text, cudaGetErrorString(error), call.line));
-}
-#define CUDA_CHECK(call) cuda_check((call), {#call, __LINE__})
-
-int library_version() {
-    int version = 0;
-    return ncclGetVersion(&version) == ncclSuccess ? version : 0;
-}
-
-// ---- GPUs that two ranks share -----------------------------------------------------------------------------------------
-
-// The calling thread's; the same text for every process that uses it.
-std::string place_of_gpu() {
-    int device = 0;
-    char bus[32] = {};
-    CUDA_CHECK(cudaGetDevice(&device));
-    CUDA_CHECK(cudaDeviceGetPCIBusId(bus, int(sizeof(bus)), device));
-    return fmt::format("{} {}", host_name(), bus);
-}
-
-// Before NCCL does it in words of its own.
-void refuse_shared_gpus(const std::vector<std::string>& gpus) {
-    if (nccl_shares_gpus())
-        return;
-    for (auto gpu = gpus.begin(); gpu != gpus.end(); ++gpu) {
-        const auto first = std::find(gpus.begin(), gpu, *gpu);
-        if (first != gpu)
-            throw usage_error(
-                "ranks {} and {} have the same GPU, {}, and NCCL {} wants one for each: start one "
-                "rank per GPU, or let ranks share one with --share-gpu",
-                first - gpus.begin(), gpu - gpus.begin(), *gpu, nccl_version());
-    }
+        throw Error(fmt::format("cudaMemcpyAsync: {} (nccl.cpp)", cudaGetErrorString(error)));
 }
 
 void log_failure(ncclResult_t result, const char* call) {
     if (result != ncclSuccess && result != ncclInProgress)
         spdlog::error("{}: {}", call, ncclGetErrorString(result));
 }
-
-// ---- the communicator --------------------------------------------------------------------------------------------------
 
 ncclDataType_t sum_type(DType dtype) {
     CAKE_CHECK(dtype == DType::F32 || dtype == DType::BF16,
@@ -139,8 +105,9 @@ private:
     NcclDevice device_;
     std::vector<ncclComm_t> comms_;  // by stream; null: not started. None: alone, or given up
     std::string failure_;            // why they were given up
-    std::shared_ptr<void> watch_;    // lets check() be called while the host waits
-    Traffic traffic_;                // of what went through NCCL
+    std::vector<std::future<void>> aborting_;
+    std::shared_ptr<void> watch_;  // lets check() be called while the host waits
+    Traffic traffic_;              // of what went through NCCL
     int exceptions_ = std::uncaught_exceptions();
 #if NCCL_VERSION_CODE >= NCCL_VERSION(2, 27, 0)
     struct Window {
@@ -191,6 +158,7 @@ ncclComm_t NcclCommunicator::comm(Stream s) {
 NcclCommunicator::~NcclCommunicator() {
     if (std::uncaught_exceptions() > exceptions_)  // the other ranks may be anywhere
         abort_all();
+    aborting_.clear();  // waits for them
 #if NCCL_VERSION_CODE >= NCCL_VERSION(2, 27, 0)
     for (const Window& w : windows_)
         if (!comms_.empty())
@@ -213,10 +181,12 @@ void NcclCommunicator::end(ncclComm_t comm) const {
     }
 }
 
+// Each stops at once what is under way, and then waits for captured graphs: they go with what is thrown here.
 void NcclCommunicator::abort_all() {
     for (ncclComm_t comm : std::exchange(comms_, {}))
         if (comm)
-            log_failure(ncclCommAbort(comm), "ncclCommAbort");
+            aborting_.push_back(std::async(
+                std::launch::async, [comm] { log_failure(ncclCommAbort(comm), "ncclCommAbort"); }));
 }
 
 // ---- what NCCL answers
@@ -257,6 +227,8 @@ void NcclCommunicator::settle(ncclResult_t result, ncclComm_t comm, Call call) {
 void NcclCommunicator::give_up(const std::string& why) {
     failure_ = why;
     abort_all();
+    for (const auto& aborting : aborting_)
+        aborting.wait_for(std::chrono::seconds(1));
     throw Error(failure_);
 }
 
@@ -294,8 +266,7 @@ void NcclCommunicator::all_gather(Stream s, View part, std::span<const std::int6
         return;
     if (alone()) {
         if (part.data() != out.data())
-            CUDA_CHECK(cudaMemcpyAsync(out.data(), part.data(), part.bytes(),
-                                       cudaMemcpyDeviceToDevice, stream(s)));
+            copy(out, part, stream(s));
         return;
     }
     count_other(bytes_of(out.dtype(), parts.mine));
@@ -352,14 +323,17 @@ Buffer NcclCommunicator::symmetric_memory(std::span<const Stream> streams, std::
     for (const Stream s : streams)
         comm(s);
 #if NCCL_VERSION_CODE >= NCCL_VERSION(2, 27, 0)
-    if (bytes == 0 || library_version() < NCCL_VERSION(2, 27, 0))
+    if (bytes == 0 || nccl_version_code() < NCCL_VERSION(2, 27, 0))
         return {};
     void* memory = nullptr;
     NCCL_CHECK(nullptr, ncclMemAlloc(&memory, bytes));
     for (const Stream s : streams) {
         Window w{comm(s), nullptr};
-        NCCL_CHECK(w.comm, ncclCommWindowRegister(w.comm, memory, bytes, &w.window,
-                                                  NCCL_WIN_COLL_SYMMETRIC));
+        // From 2.28 on it says that it is done where it has just begun.
+        const ncclResult_t begun =
+            ncclCommWindowRegister(w.comm, memory, bytes, &w.window, NCCL_WIN_COLL_SYMMETRIC);
+        settle(begun == ncclSuccess ? ncclInProgress : begun, w.comm,
+               {"ncclCommWindowRegister", __LINE__});
         if (!w.window) {  // on no rank, in no stream: GPUs here cannot reach each other's memory
             NCCL_CHECK(nullptr, ncclMemFree(memory));
             return {};
@@ -384,16 +358,6 @@ Buffer nccl_symmetric_memory(Communicator& comm, std::span<const Stream> streams
                              std::size_t bytes) {
     auto* nccl = dynamic_cast<NcclCommunicator*>(&comm);
     return nccl ? nccl->symmetric_memory(streams, bytes) : Buffer();
-}
-
-std::string nccl_version() {
-    const int version = library_version();
-    return fmt::format("{}.{}.{}", version / 10000, version / 100 % 100, version % 100);
-}
-
-bool nccl_shares_gpus() {
-    const char* value = std::getenv("NCCL_MULTI_RANK_GPU_ENABLE");
-    return library_version() >= NCCL_VERSION(2, 30, 0) && value && std::string_view(value) == "1";
 }
 
 }  // namespace cake

@@ -89,7 +89,7 @@ endforeach()
 # Ranks whose GPUs speak over NCCL, both emulated.
 if(CAKE_WITH_NCCL)
   file(GLOB nccl_tests CONFIGURE_DEPENDS emulated/*_nccl_test.cpp)
-  add_executable(test_nccl_emulated ${nccl_tests} support/fake_nccl/fake_nccl.cpp ${PROJECT_SOURCE_DIR}/comm/nccl.cpp)
+  add_executable(test_nccl_emulated ${nccl_tests} support/fake_nccl/fake_nccl.cpp ${nccl_sources})
   target_include_directories(test_nccl_emulated SYSTEM PRIVATE ${NCCL_INCLUDE_DIR} ${CUDAToolkit_INCLUDE_DIRS})
   target_link_libraries(test_nccl_emulated PRIVATE cake_test_support cake_cli cake_simt GTest::gmock_main)
   gtest_discover_tests(test_nccl_emulated TEST_PREFIX nccl_emulated. DISCOVERY_MODE PRE_TEST PROPERTIES TIMEOUT 300)

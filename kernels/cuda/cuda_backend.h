@@ -118,5 +118,7 @@ private:
 };
 
 std::unique_ptr<Backend> make_cuda_backend(int device, DType activations, int ranks = 1);
+// Usage error where the GPU is too old for the kernels.
+void check_capability(int device, const gpu::DeviceProperties& properties);
 
 }  // namespace cake

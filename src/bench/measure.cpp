@@ -104,11 +104,11 @@ DecodeMeasure measure_decode(Engine& engine, const Prefilled& from, int prompt_t
     return out;
 }
 
-Ceilings measure_ceilings(Engine& engine, Ceilings& alone) {
-    engine.comm().barrier();
-    alone = engine.dev().ceilings();
+Ceilings measure_ceilings(Backend& dev, Communicator& comm, Ceilings& alone) {
+    comm.barrier();
+    alone = dev.ceilings();
     double sums[] = {alone.read_gb_s, alone.gemm_tflop_s};
-    engine.comm().sum(sums);
+    comm.sum(sums);
     return {sums[0], sums[1]};
 }
 

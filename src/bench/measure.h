@@ -36,8 +36,9 @@ inline constexpr int kUncountedSteps = 2;
 DecodeMeasure measure_decode(Engine& engine, const Prefilled& from, int prompt_tokens, int batch,
                              int new_tokens);
 
-// Ceilings of all ranks, measured at the same time: the sums. `alone`: this rank's part.
-Ceilings measure_ceilings(Engine& engine, Ceilings& alone);
+// Ceilings of all ranks, measured at the same time: the sums. `alone`: this rank's part. Before a model is loaded, which may
+// leave a GPU too little memory to measure in.
+Ceilings measure_ceilings(Backend& dev, Communicator& comm, Ceilings& alone);
 
 // A row of bench.jsonl (docs/interface.md), whole on rank 0.
 nlohmann::json bench_row(Engine& engine, const BenchCell& cell, const Prefilled& prefill,

@@ -174,6 +174,9 @@ ExitCode run_bench(CommandContext& context) {
 
     bool all_done = true;
     if (!trace.empty() || !study.prompts.empty()) {
+        Ceilings all, alone;
+        if (trace.empty())
+            all = measure_ceilings(*dev, *group, alone);
         const auto engine =
             load_engine(context, *dev, *group, config, study.plan, options.quiet(), random);
         const json about = facts(world, *dev, config, study.plan, random.has_value());
@@ -199,8 +202,9 @@ ExitCode run_bench(CommandContext& context) {
                             rows.keep(std::move(row));
                             bar.update(++n);
                         },
-                    .stopped = [&] { return signals.came(); }};
-        sweep.all = measure_ceilings(*engine, sweep.alone);
+                    .stopped = [&] { return signals.came(); },
+                    .all = all,
+                    .alone = alone};
         all_done = run_sweep(*engine, config, sweep);
     }
     if (first)

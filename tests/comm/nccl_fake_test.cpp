@@ -143,6 +143,22 @@ TEST_F(NcclCommunicator, ReportsAFailingNetworkWhileTheHostWaits) {
     EXPECT_EQ(fake_nccl().aborted, 4);
 }
 
+TEST_F(NcclCommunicator, GivesUpBeforeTheGraphsThatHoldItsKernelsAreGone) {
+    run_ranks(2, [](Communicator& threads) {
+        const auto comm = make_nccl_communicator(threads.split(0), gpu(threads.rank()));
+        comm->barrier();
+        change_fake_nccl([](FakeNccl& fake) {
+            fake.graphs = 1;
+            fake.network_fails = true;
+        });
+        EXPECT_THAT(failure([&] { comm->barrier(); }), HasSubstr("remote error"));
+        EXPECT_EQ(fake_nccl().communicators, 2) << "NCCL waits";
+        threads.barrier();
+        change_fake_nccl([](FakeNccl& fake) { fake.graphs = 0; });
+    });
+    EXPECT_EQ(fake_nccl().aborted, 2);
+}
+
 // Nobody looks after what is gone, and a group is looked after like the whole.
 TEST_F(NcclCommunicator, IsLookedAfterAsLongAsItLives) {
     run_ranks(2, [](Communicator& threads) {

@@ -258,12 +258,13 @@ ncclResult_t ncclCommDestroy(ncclComm_t comm) {
 }
 
 ncclResult_t ncclCommAbort(ncclComm_t comm) {
-    const std::lock_guard lock(mutex);
+    std::unique_lock lock(mutex);
     ++fake.aborted;
-    --fake.communicators;
-    fake.windows -= comm->windows;
     comm->ranks->aborted = true;
     changed.notify_all();
+    changed.wait(lock, [] { return fake.graphs == 0; });
+    --fake.communicators;
+    fake.windows -= comm->windows;
     delete comm;
     return ncclSuccess;
 }
@@ -321,9 +322,10 @@ ncclResult_t ncclMemFree(void* memory) {
 
 ncclResult_t ncclCommWindowRegister(ncclComm_t comm, void* memory, std::size_t bytes,
                                     ncclWindow_t* window, int) {
-    return enqueue(
+    const ncclResult_t begun = enqueue(
         comm, nullptr,
         {.name = "WindowRegister", .to = memory, .count = bytes, .window = window, .comm = comm});
+    return begun == ncclInProgress ? ncclSuccess : begun;  // so do NCCL 2.28 to 2.30
 }
 
 ncclResult_t ncclCommWindowDeregister(ncclComm_t comm, ncclWindow_t) {
