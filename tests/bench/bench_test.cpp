@@ -105,6 +105,17 @@ TEST(Sweep, MeasuresEveryCombinationAndCountsItsBytes) {
         EXPECT_LT(row["kv"]["peak_bytes"], row["kv"]["full_bytes"]);
         EXPECT_EQ(rows.at("p200/full/b1/n4/0")["kv"]["kept_bytes"], 200 * token);
         EXPECT_EQ(row["prefill"]["flops"], prefill_flops(model, 200));
+        // Of all ranks: norms and what else is not sharded count for each.
+        double weights_of_all = 0, planned = 0;
+        const PlanInput plan = study_plan(config, model, ranks, 200);
+        for (int r = 0; r < ranks; ++r) {
+            weights_of_all += double(plan_rank(plan, r).weights);
+            planned += double(plan_rank(plan, r).total());
+        }
+        EXPECT_EQ(row["memory"]["weights_bytes"], weights_of_all);
+        EXPECT_EQ(row["memory"]["planned_bytes"], planned);
+        EXPECT_EQ(row["memory"]["device_peak_bytes"], nullptr) << "of a CPU";
+        EXPECT_EQ(row["sampling"], nullptr);
         const json &prefill = row["prefill"], &decode = row["decode"];
         EXPECT_NEAR(prefill["tokens_per_s"].get<double>() * prefill["s"].get<double>(), 200, 1e-6);
         EXPECT_NEAR(decode["tokens_per_s"].get<double>() * decode["s"].get<double>(), 12, 1e-6);
@@ -128,6 +139,25 @@ TEST(Sweep, HasRoomForTheStepThatIsNotTimed) {
     config.bench.new_tokens = {4};
     for (const auto& [id, row] : sweep_rows(1, config))
         EXPECT_TRUE(row.contains("decode")) << id;
+}
+
+// By each sequence's own random numbers.
+TEST(Sweep, SamplesStepsWhereItIsAskedTo) {
+    const Sampling sampling{.temperature = 2, .top_p = 0.9, .seed = 3, .top_k = 40};
+    RunConfig config = study();
+    config.bench.policies = {"full"};
+    const ModelConfig model = read_model_config(config.model.path);
+    auto dev = make_cpu_backend(1);
+    auto comm = make_self_communicator();
+    Engine engine(*dev, *comm, Checkpoint::open(config.model.path),
+                  study_plan(config, model, 1, 120));
+    const std::vector<TokenId> prompt(120, 7);
+    const auto from = measure_prefill(engine, prompt, {study_policies(config, model)[0]});
+    EXPECT_GT(measure_decode(engine, from[0], 120, 3, 4, sampling).times[Phase::Sampling], 0);
+    EXPECT_EQ(measure_decode(engine, from[0], 120, 3, 4).times[Phase::Sampling], 0);
+    EXPECT_EQ(sampling_json(sampling),
+              json({{"temperature", 2}, {"top_k", 40}, {"top_p", 0.9}, {"min_p", 0}}));
+    EXPECT_EQ(sampling_json({.top_p = 0.5}), nullptr) << "temperature 0 takes the best";
 }
 
 TEST(Sweep, StopsBetweenRowsAndGoesOnWithTheOthers) {
