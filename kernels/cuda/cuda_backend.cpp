@@ -66,7 +66,17 @@ std::unique_ptr<Backend> make_cuda_backend(int device, DType activations, int ra
     if (device < 0 || device >= devices.count)
         throw usage_error("GPU {} of {}: start at most one rank per GPU of a host", device,
                           devices.count);
+    check_capability(device, gpu::device_properties(device));
     return std::make_unique<CudaBackend>(device, activations, ranks);
+}
+
+void check_capability(int device, const gpu::DeviceProperties& properties) {
+    constexpr int least = 8;  // copies to shared memory in the background, products of BF16
+    if (properties.major < least)
+        throw usage_error(
+            "GPU {}, {}, has compute capability {}.{}, and the kernels need {}.0 or more: name "
+            "others in CUDA_VISIBLE_DEVICES, or compute on the CPU with --backend cpu",
+            device, properties.name, properties.major, properties.minor, least);
 }
 
 std::unique_ptr<Backend> make_cuda_backend(int device, int ranks) {

@@ -41,6 +41,7 @@ Tensor random_matrix(Backend& dev, DType dtype, std::int64_t side) {
     Tensor out = dev.tensor(dtype, {side, side});
     const View all = out.view().reshaped({elements});
     dev.copy({}, all.rows(0, filled), piece);
+    dev.synchronize({});  // the piece lives no longer
     while (filled < elements) {
         const std::int64_t n = std::min(filled, elements - filled);
         dev.copy({}, all.rows(filled, n), all.rows(0, n));

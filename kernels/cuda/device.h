@@ -60,7 +60,8 @@ void free_pinned(void* data) noexcept;
 // Host memory that is not pinned: a copy to or from it may hold the calling thread until the queue gets there.
 bool is_pageable(const void* data);
 
-// Between any two places. Host memory that is not pinned is read before the call returns, or written.
+// Between any two places. Of host memory that is not pinned CUDA promises neither that it is read or written before the call
+// returns, nor that the call returns before.
 void copy(Queue queue, void* to, const void* from, std::size_t bytes);
 void set_bytes(Queue queue, void* to, int value, std::size_t bytes);
 

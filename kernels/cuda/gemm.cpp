@@ -50,7 +50,8 @@ struct Layout {
 // cuBLASLt is column-major: to it out is [n, m] = weight [k, n]^T times x [k, m].
 class Plan {
 public:
-    Plan(cublasLtHandle_t library, const Shape& s)
+    // `bias`: one that it will be run with, since kernels differ in the alignment that they need.
+    Plan(cublasLtHandle_t library, const Shape& s, const void* bias)
         : weight_(s.in, s.k, s.n, s.k), x_(s.in, s.k, s.m, s.k), out_(s.out, s.n, s.m, s.n) {
         CUBLAS_CHECK(cublas_lt().product_create(&product_, CUBLAS_COMPUTE_32F, CUDA_R_32F));
         const cublasOperation_t transposed = CUBLAS_OP_T;
@@ -58,6 +59,7 @@ public:
         if (s.biased) {
             set(CUBLASLT_MATMUL_DESC_EPILOGUE, CUBLASLT_EPILOGUE_BIAS);
             set(CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, data_type(s.out));
+            set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias);
         }
         cublasLtMatmulPreference_t wishes = nullptr;
         CUBLAS_CHECK(cublas_lt().preference_create(&wishes));
@@ -129,7 +131,7 @@ void Gemm::run(Queue queue, void* work, const GemmTask& t) {
             state_->plans.clear();
         found = state_->plans
                     .emplace(std::piecewise_construct, std::forward_as_tuple(shape),
-                             std::forward_as_tuple(state_->library, shape))
+                             std::forward_as_tuple(state_->library, shape, t.bias))
                     .first;
     }
     found->second.run(state_->library, t, work, queue);

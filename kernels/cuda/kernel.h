@@ -35,8 +35,7 @@ void launch(LaunchSite site, void (*kernel)(Parameters...), dim3 grid, dim3 bloc
             std::size_t shared_bytes, Arguments... arguments) {
     if (grid.x == 0 || grid.y == 0 || grid.z == 0)
         return;
-    constexpr std::size_t without_asking = 48 * 1024;
-    if (shared_bytes > without_asking)  // a failure shows in the launch
+    if (shared_bytes > unasked_shared_bytes)  // a failure shows in the launch
         cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                              int(shared_bytes));
     kernel<<<grid, block, shared_bytes, site.queue>>>(static_cast<Parameters>(arguments)...);

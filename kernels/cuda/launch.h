@@ -1,6 +1,7 @@
 // Queues of kernels, as launchers see them: plain C++, no header of CUDA.
 #pragma once
 
+#include <cstddef>
 #include <source_location>
 
 #include "base/dtype.h"
@@ -23,6 +24,9 @@ struct LaunchSite {
 // Throws Error where the kernel just launched could not start. With CAKE_SYNC=1 in the environment it waits for the
 // kernel too, so that the error of a kernel names its own launch.
 void launched(const LaunchSite& site);
+
+// A block gets 48 KiB of shared memory unasked, a kernel's own arrays included: a launch that sizes more than this asks for it.
+inline constexpr std::size_t unasked_shared_bytes = 40 * 1024;
 
 // For launchers: there is no kernel for this type.
 [[noreturn]] void refuse_type(DType dtype,

@@ -17,7 +17,7 @@ CAKE_ON_EACH_BACKEND(Norm);
 constexpr float kEps = 1e-5f;
 
 TEST_P(Norm, DividesByTheRootOfTheMeanSquare) {
-    for (const std::int64_t d : {1, 15, 16, 31, 576, 2049}) {
+    for (const std::int64_t d : {1, 15, 16, 31, 576, 2049, 12288}) {  // the last: 48 KiB a row
         constexpr std::int64_t n = 9;
         const auto x = random_values(n * d, 1, activations());
         const auto weight = random_values(d, 2);

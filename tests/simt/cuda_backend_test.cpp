@@ -8,6 +8,8 @@
 #include "simt/emulated_backend.h"
 #include "simt/queues.h"
 #include "simt/simt.h"
+#include "support/backends.h"
+#include "support/expect_error.h"
 
 namespace cake {
 namespace {
@@ -115,6 +117,19 @@ TEST_F(EmulatedPhases, AreNotBookedWithoutAClock) {
     }
     untimed.wait();
     EXPECT_EQ(clock_.times()[Phase::Linear], 0);
+}
+
+TEST(CudaBackend, RefusesAGpuThatIsTooOld) {
+    gpu::DeviceProperties gpu;
+    gpu.name = "Tesla T4";
+    gpu.major = 7;
+    gpu.minor = 5;
+    EXPECT_THAT(usage_message([&] { check_capability(1, gpu); }),
+                testing::AllOf(testing::HasSubstr("GPU 1, Tesla T4"), testing::HasSubstr("7.5"),
+                               testing::HasSubstr("--backend cpu")));
+    gpu.major = 8;
+    gpu.minor = 0;
+    EXPECT_NO_THROW(check_capability(1, gpu));
 }
 
 }  // namespace

@@ -1,8 +1,10 @@
 // kernels/cuda/device.h on the host: what differs from plain calls.
 #include "kernels/cuda/device.h"
 
+#include <algorithm>
 #include <chrono>
 #include <cstdlib>
+#include <initializer_list>
 #include <thread>
 #include <vector>
 
@@ -15,6 +17,20 @@
 
 namespace cake::gpu {
 namespace {
+
+// Floats that host and device see.
+struct Pinned {
+    explicit Pinned(std::initializer_list<float> of) : n(of.size()) {
+        std::copy(of.begin(), of.end(), floats);
+    }
+    ~Pinned() { free_pinned(floats); }
+    Pinned(const Pinned&) = delete;
+    Pinned& operator=(const Pinned&) = delete;
+    std::vector<float> values() const { return {floats, floats + n}; }
+
+    std::size_t n;
+    float* const floats = static_cast<float*>(allocate_pinned(n * sizeof(float)));
+};
 
 TEST(EmulatedDevice, GivesMemoryThatIsNaN) {
     void* data = allocate(400);
@@ -59,18 +75,38 @@ TEST(EmulatedDevice, GivesFreedMemoryAgainInPiecesThatDoNotOverlap) {
 
 TEST(EmulatedDevice, RunsACapturedGraphWhenItIsReplayedAndNotBefore) {
     const OwnedQueue queue = make_queue();
-    alignas(16) float x[4] = {1, 2, 3, 4}, delta[4] = {10, 10, 10, 10}, copied[4] = {};
+    const Pinned x({1, 2, 3, 4}), delta({10, 10, 10, 10}), copied({0, 0, 0, 0});
     begin_capture(queue.get());
-    add(queue.get(), DType::F32, x, delta, 4);
-    copy(queue.get(), copied, x, sizeof(x));
+    add(queue.get(), DType::F32, x.floats, delta.floats, 4);
+    copy(queue.get(), copied.floats, x.floats, 4 * sizeof(float));
     const OwnedGraph graph = end_capture(queue.get());
-    EXPECT_THAT(x, testing::ElementsAre(1, 2, 3, 4));
+    EXPECT_THAT(x.values(), testing::ElementsAre(1, 2, 3, 4));
 
-    delta[0] = 20;  // a graph reads what its pointers hold
+    delta.floats[0] = 20;  // a graph reads what its pointers hold
     replay(queue.get(), graph);
     replay(queue.get(), graph);
-    EXPECT_THAT(x, testing::ElementsAre(41, 22, 23, 24));
-    EXPECT_THAT(copied, testing::ElementsAre(41, 22, 23, 24));
+    EXPECT_THAT(x.values(), testing::ElementsAre(41, 22, 23, 24));
+    EXPECT_THAT(copied.values(), testing::ElementsAre(41, 22, 23, 24));
+}
+
+// What ends a capture on a GPU.
+TEST(EmulatedDevice, RefusesWhatCannotBeCaptured) {
+    const OwnedQueue queue = make_queue();
+    const Pinned pinned({1});
+    float pageable = 0;
+    begin_capture(queue.get());
+    EXPECT_THROW(copy(queue.get(), &pageable, pinned.floats, sizeof(float)), Error);
+    EXPECT_THROW(allocate(4), Error);
+    EXPECT_THROW(allocate_pinned(4), Error);
+    EXPECT_THROW(is_idle(queue.get()), Error);
+    EXPECT_NO_THROW(end_capture(queue.get()));
+
+    void* const data = allocate(4);
+    begin_capture(queue.get());
+    free(data);
+    EXPECT_THROW(end_capture(queue.get()), Error);
+    begin_capture(queue.get());
+    EXPECT_NO_THROW(end_capture(queue.get()));
 }
 
 TEST(EmulatedDevice, RefusesToWaitForAQueueThatIsCaptured) {
@@ -142,10 +178,14 @@ TEST_F(LateQueue, RunsWhenTheHostWaits) {
     while (!is_idle(late.get())) {
     }
     EXPECT_EQ(x[0], 2);
-    add_one(late);
-    float host[4] = {};
-    copy(late.get(), host, x, sizeof(x));  // host memory is written when the call returns
-    EXPECT_EQ(host[0], 3);
+}
+
+TEST_F(LateQueue, ReadsHostMemoryWhenItRuns) {
+    float host = 1;
+    copy(late.get(), x, &host, sizeof(host));
+    host = 2;
+    synchronize(late.get());
+    EXPECT_EQ(x[0], 2);
 }
 
 TEST_F(LateQueue, RunsAsFarAsAnEventThatAnotherWaitsFor) {

@@ -109,6 +109,20 @@ TEST(Machine, HasAsMuchSharedMemoryAsAGpu) {
                 HasSubstr("no shared memory left for large"));
 }
 
+__global__ void some_shared(float* out) {
+    CAKE_SHARED(float, some, [9 * 256]);
+    CAKE_DYNAMIC_SHARED(float, more);
+    out[0] = some[0] + more[0];
+}
+
+TEST(Machine, GivesAKernelThatDoesNotAskNoMoreThan48KiBInAll) {
+    float out = 0;
+    EXPECT_THAT(launch_error(some_shared, dim3(1), dim3(1), unasked_shared_bytes, &out),
+                HasSubstr("no shared memory left for some"));
+    launch(Queue(), some_shared, dim3(1), dim3(1), unasked_shared_bytes + 16, &out);
+    EXPECT_TRUE(std::isnan(out));
+}
+
 __global__ void reduce(float* sums, double* of_doubles, int* most) {
     const int t = int(threadIdx.x);
     sums[t] = block_sum(float(t));

@@ -107,6 +107,14 @@ KnownMemory& known_memory() {
 
 std::atomic<std::size_t> device_bytes_taken = 0;
 
+// Of this thread, whose captures CUDA ends with an error where it takes or frees memory meanwhile.
+thread_local int captures_under_way = 0;
+thread_local bool capture_is_broken = false;
+
+void forbid_in_captures(const char* what) {
+    CAKE_CHECK(captures_under_way == 0, "{} in a capture", what);
+}
+
 float element(const void* data, DType dtype, std::int64_t i) {
     return dtype == DType::BF16 ? to_float(static_cast<const bf16*>(data)[i])
                                 : static_cast<const float*>(data)[i];
@@ -148,6 +156,7 @@ DeviceMemory device_memory() {
 
 // ---- memory ---------------------------------------------------------------------------------------------------------
 void* allocate(std::size_t bytes) {
+    forbid_in_captures("device memory is taken");
     if (bytes > device_memory().free_bytes)
         return nullptr;
     void* data = simt::allocate_device(bytes);
@@ -156,10 +165,12 @@ void* allocate(std::size_t bytes) {
     return data;
 }
 void free(void* data) noexcept {
+    capture_is_broken |= data && captures_under_way > 0;
     device_bytes_taken -= known_memory().remove(data);
     simt::free_device(data);
 }
 void* allocate_pinned(std::size_t bytes) {
+    forbid_in_captures("pinned memory is taken");
     if (bytes == 0)
         return nullptr;
     void* data = std::aligned_alloc(256, (bytes + 255) / 256 * 256);
@@ -169,18 +180,19 @@ void* allocate_pinned(std::size_t bytes) {
     return data;
 }
 void free_pinned(void* data) noexcept {
+    capture_is_broken |= data && captures_under_way > 0;
     known_memory().remove(data);
     std::free(data);
 }
 bool is_pageable(const void* data) { return !known_memory().holds(data); }
 
 void copy(Queue queue, void* to, const void* from, std::size_t bytes) {
+    CAKE_CHECK(!queue || !queue->captures || (!is_pageable(to) && !is_pageable(from)),
+               "host memory that is not pinned is copied in a capture");
     put(queue, [=] {
         if (bytes > 0)
             std::memmove(to, from, bytes);
     });
-    if (queue && !queue->captures && (is_pageable(to) || is_pageable(from)))
-        run_all(*queue);
 }
 
 void set_bytes(Queue queue, void* to, int value, std::size_t bytes) {
@@ -206,6 +218,7 @@ void synchronize(Queue queue) {
 bool is_idle(Queue queue) {
     if (!queue)
         return true;
+    CAKE_CHECK(!queue->captures, "a queue that is being captured cannot be asked");
     if (queue->busy == 0) {
         run_all(*queue);
         return true;
@@ -248,11 +261,16 @@ void DestroyGraph::operator()(CUgraphExec_st* graph) const noexcept { delete gra
 void begin_capture(Queue queue) {
     CAKE_CHECK(queue && !queue->captures, "capture of a queue that is captured already");
     queue->captures = true;
+    if (captures_under_way++ == 0)
+        capture_is_broken = false;
 }
 OwnedGraph end_capture(Queue queue) {
     CAKE_CHECK(queue && queue->captures, "end of a capture that did not begin");
     queue->captures = false;
-    return OwnedGraph(new CUgraphExec_st{std::exchange(queue->captured, {})});
+    --captures_under_way;
+    OwnedGraph graph(new CUgraphExec_st{std::exchange(queue->captured, {})});
+    CAKE_CHECK(!capture_is_broken, "memory was freed in a capture");
+    return graph;
 }
 void replay(Queue queue, const OwnedGraph& graph) {
     for (const auto& step : graph->steps)

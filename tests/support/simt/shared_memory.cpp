@@ -4,6 +4,8 @@
 #include <new>
 #include <sys/mman.h>
 
+#include "kernels/cuda/launch.h"
+
 #ifdef CAKE_SIMT_ASAN
 #include <sanitizer/asan_interface.h>
 #endif
@@ -49,7 +51,8 @@ void SharedMemory::start_block(std::size_t dynamic_bytes) {
     __asan_poison_memory_region(arena_, kArenaBytes);
     __asan_unpoison_memory_region(arena_, dynamic_bytes);
 #endif
-    used_ = dynamic_bytes;
+    used_ = bytes_ = dynamic_bytes;
+    most_ = dynamic_bytes > gpu::unasked_shared_bytes ? kMostSharedBytes : kMostUnaskedBytes;
     n_arrays_ = 0;
 }
 
@@ -58,7 +61,8 @@ void* SharedMemory::array(const void* tag, std::size_t bytes) {
         if (arrays_[i].tag == tag)
             return arrays_[i].data;
     const std::size_t begin = (used_ + kRedZone + 15) / 16 * 16;
-    if (n_arrays_ == kMostArrays || begin + bytes > kMostSharedBytes)
+    bytes_ += (bytes + 15) / 16 * 16;
+    if (n_arrays_ == kMostArrays || bytes_ > most_ || begin + bytes > kArenaBytes)
         return nullptr;
     used_ = begin + bytes;
 #ifdef CAKE_SIMT_ASAN

@@ -5,8 +5,10 @@
 
 namespace cake::simt {
 
-// What an H100 gives a block.
+// What an H100 gives a block that asks for it.
 inline constexpr std::size_t kMostSharedBytes = 227 * 1024;
+// And one that does not: 48 KiB, less one that nvcc counts to each kernel's own arrays from sm_90 on.
+inline constexpr std::size_t kMostUnaskedBytes = 47 * 1024;
 
 class SharedMemory {
 public:
@@ -29,7 +31,8 @@ private:
     static constexpr int kMostArrays = 64;
 
     unsigned char* arena_;
-    std::size_t used_;  // by the last block, at its start; then by this one
+    std::size_t used_;                  // by the last block, at its start; then by this one
+    std::size_t bytes_ = 0, most_ = 0;  // without what lies between arrays
     Array arrays_[kMostArrays] = {};
     int n_arrays_ = 0;
 };
