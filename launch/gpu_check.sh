@@ -59,6 +59,12 @@ if (( self_test )); then
     tests=${CAKE_BUILD:-$here/../build/release}/tests
     cake=$tests/cake_emulated kernels=$tests/test_kernels_emulated engine=$tests/test_engine_emulated
     golden=$here/../tests/golden prompt=$here/demo/prompt.txt
+    # What a machine with a GPU has, and here has nothing to look at.
+    mkdir "$work/bin"
+    printf '#!/usr/bin/env bash\nshift 4\nexec "$@"\n' >"$work/bin/compute-sanitizer"
+    printf '#!/usr/bin/env bash\necho 290\n[[ $* != *-lms* ]] || exec sleep 60\n' >"$work/bin/nvidia-smi"
+    chmod +x "$work"/bin/*
+    export PATH=$work/bin:$PATH
 else
     cake=$here/cake kernels=$here/test_kernels engine=$here/test_engine_cuda
     golden=$here/tests/golden prompt=$here/prompt.txt
@@ -274,10 +280,7 @@ if (( self_test )); then
     step bench.batch_4 60 bench batch_4 --policies full,cake --prompts 128 --batches 4 "${small[@]}"
     step bench.too_long 60 bench too_long --policies full --prompts 1000 --batches 2 "${small[@]}"
     step bench.own 60 own_attention own --policies cake --prompts 64 --batches 1 "${small[@]}"
-    mkdir "$work/bin"
-    printf '#!/usr/bin/env bash\nshift 4\nexec "$@"\n' >"$work/bin/compute-sanitizer"  # no GPU, nothing to look at
-    chmod +x "$work/bin/compute-sanitizer"
-    PATH=$work/bin:$PATH step sanitizer.memcheck 60 sanitized memcheck 'Norm*'
+    step sanitizer.memcheck 60 sanitized memcheck 'Norm*'
 else
     # First what says most; what comes last may find no time.
     step kernels 75 tests_of "$kernels" --gtest_filter='*cuda*'
