@@ -239,8 +239,9 @@ def print_target(target: dict) -> None:
     else:
         verdict = {True: "met", False: "missed", None: "measured"}[target["met"]]
         measured = f"{value:.4g} {target['unit']}, "
+    wanted = "-" if target["wanted"] is None else f"{target['wanted']:.4g}"
     asked = "beside" if target["sense"] == "~" else f"wanted {target['sense']}"
-    print(f"{verdict:13}{target['name']}: {measured}{asked} {number(target['wanted'], 0, 1)}")
+    print(f"{verdict:13}{target['name']}: {measured}{asked} {wanted}")
 
 
 def table(folder: str, out: str, tokens: str) -> int:
