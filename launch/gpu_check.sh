@@ -292,12 +292,11 @@ else
     config_of 32 32 8 128 14336 128256 132096 >"$config"
     step ceilings 40 ceilings
     # A prompt passes once for both policies. Full caches fit into 80 GB beside the weights, but those of full_128k.
-    # The run whose memory is looked at has chunks of 4,096: of 8,192 take 0.5 GiB more.
-    large=(--cache-sizes 1024 --set engine.prefill_chunk=8192)
+    large=(--cache-sizes 1024)
     step bench.batch_1 120 bench batch_1 --policies full,cake --prompts 8192,32768,"$long" --batches 1 --warmup 1 \
         --new-tokens 64 "${large[@]}"
     step bench.sampled 60 sampled_bench sampled --policies cake --prompts "$long" --batches 1 --warmup 0 \
-        --new-tokens 64 "${large[@]}" --set engine.prefill_chunk=4096
+        --new-tokens 64 "${large[@]}"
     step bench.phases 60 phases phases --policies full,cake --prompts "$long" --batches 1 --warmup 0 --new-tokens 16 \
         "${large[@]}"
     step engine 90 tests_of "$engine"
