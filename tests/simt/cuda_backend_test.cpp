@@ -1,6 +1,7 @@
 // What only the CUDA backend does.
 #include "kernels/cuda/cuda_backend.h"
 
+#include <algorithm>
 #include <chrono>
 #include <cstdlib>
 #include <thread>
@@ -83,6 +84,18 @@ TEST_F(EmulatedBackend, CapturesWithoutRunningAndReplaysWithWhatIsThereByThen) {
     dev_->copy({}, more, upload(*dev_, std::vector<float>(8, 100), {8}));
     add_more();
     EXPECT_THAT(download_sum(), testing::Each(111));
+}
+
+TEST_F(EmulatedBackend, CapturesCopiesWhileSomebodyLooks) {
+    const auto watch = cuda_while_waiting(*dev_, [] {});
+    const Tensor pinned = dev_->tensor(DType::F32, {8}, Place::Pinned);
+    const auto copy = dev_->capture({}, [&] { dev_->copy({}, on_device_, pinned); });
+    std::ranges::fill(pinned.span<float>(), 3.0f);
+    copy();
+    EXPECT_THAT(download<float>(*dev_, on_device_), testing::Each(3));
+    const Tensor pageable = Tensor::host(DType::F32, {8});
+    EXPECT_THROW(dev_->capture({}, [&] { dev_->copy({}, on_device_, pageable); }), Error);
+    EXPECT_NO_THROW(dev_->copy({}, on_device_, pageable));
 }
 
 // Statistics of a window over so many tokens: they work in scratch that grows with these.
