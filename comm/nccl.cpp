@@ -1,12 +1,9 @@
 #include "comm/nccl.h"
 
 #include <algorithm>
-#include <cstdlib>
-#include <cstring>
 #include <exception>
 #include <future>
 #include <optional>
-#include <string_view>
 #include <thread>
 #include <utility>
 
@@ -14,8 +11,8 @@
 #include <nccl.h>
 #include <spdlog/spdlog.h>
 
-#include "base/log.h"
 #include "comm/gather_parts.h"
+#include "comm/nccl_gpus.h"
 
 static_assert(NCCL_VERSION_CODE >= NCCL_VERSION(2, 19, 0), "ncclMemAlloc came with NCCL 2.19");
 
@@ -30,44 +27,17 @@ struct Call {
     int line;
 };
 
-void cuda_check(cudaError_t error, Call call) {
+void copy(View to, View from, cudaStream_t stream) {
+    const cudaError_t error =
+        cudaMemcpyAsync(to.data(), from.data(), from.bytes(), cudaMemcpyDeviceToDevice, stream);
     if (error != cudaSuccess)
-        throw Error(
-            fmt::format("{}: {} (nccl.cpp:{})", call.text, cudaGetErrorString(error), call.line));
-}
-#define CUDA_CHECK(call) cuda_check((call), {#call, __LINE__})
-
-int library_version() {
-    int version = 0;
-    return ncclGetVersion(&version) == ncclSuccess ? version : 0;
+        throw Error(fmt::format("cudaMemcpyAsync: {} (nccl.cpp)", cudaGetErrorString(error)));
 }
 
-// ---- GPUs that two ranks share -----------------------------------------------------------------------------------------
-
-// The calling thread's; the same text for every process that uses it.
-std::string place_of_gpu() {
-    int device = 0;
-    char bus[32] = {};
-    CUDA_CHECK(cudaGetDevice(&device));
-    CUDA_CHECK(cudaDeviceGetPCIBusId(bus, int(sizeof(bus)), device));
-    return fmt::format("{} {}", host_name(), bus);
+void log_failure(ncclResult_t result, const char* call) {
+    if (result != ncclSuccess && result != ncclInProgress)
+        spdlog::error("{}: {}", call, ncclGetErrorString(result));
 }
-
-// Before NCCL does it in words of its own.
-void refuse_shared_gpus(const std::vector<std::string>& gpus) {
-    if (nccl_shares_gpus())
-        return;
-    for (auto gpu = gpus.begin(); gpu != gpus.end(); ++gpu) {
-        const auto first = std::find(gpus.begin(), gpu, *gpu);
-        if (first != gpu)
-            throw usage_error(
-                "ranks {} and {} have the same GPU, {}, and NCCL {} wants one for each: start one "
-                "rank per GPU, or let ranks share one with --share-gpu",
-                first - gpus.begin(), gpu - gpus.begin(), *gpu, nccl_version());
-    }
-}
-
-// ---- the communicator --------------------------------------------------------------------------------------------------
 
 ncclDataType_t sum_type(DType dtype) {
     CAKE_CHECK(dtype == DType::F32 || dtype == DType::BF16,
@@ -106,16 +76,13 @@ public:
     bool in_stream() const override { return true; }
     void count_again(const Traffic& sent) override { traffic_ += sent; }
 
-    Buffer symmetric_memory(std::size_t bytes);
+    Buffer symmetric_memory(std::span<const Stream> streams, std::size_t bytes);
 
 private:
     void check();
     bool alone() const { return size() == 1; }
     cudaStream_t stream(Stream s) const { return device_.cuda_stream(s); }
-    ncclComm_t comm() {
-        check();
-        return comm_;
-    }
+    ncclComm_t comm(Stream s);
     Communicator& host() {
         check();
         return *host_;
@@ -126,84 +93,107 @@ private:
     }
 
     void gather_uneven(Stream s, View part, std::span<const std::int64_t> elements, View out);
-    std::optional<ncclResult_t> outcome(ncclResult_t result, Clock::time_point until);
-    void settle(ncclResult_t result, Call call);
+    std::optional<ncclResult_t> outcome(ncclResult_t result, ncclComm_t comm,
+                                        Clock::time_point until) const;
+    void settle(ncclResult_t result, ncclComm_t comm, Call call);
     [[noreturn]] void give_up(const std::string& why);
-    void log_failure(ncclResult_t result, const char* call) const;
+    void abort_all();
+    void end(ncclComm_t comm) const;
 
     std::unique_ptr<Communicator> host_;
+    std::unique_ptr<Communicator> starter_;  // as host_, for what is no traffic of the model's
     NcclDevice device_;
-    ncclComm_t comm_ = nullptr;  // null: one rank alone, or given up
-    std::string failure_;        // why it was given up
-    std::future<ncclResult_t> aborting_;
+    std::vector<ncclComm_t> comms_;  // by stream; null: not started. None: alone, or given up
+    std::string failure_;            // why they were given up
+    std::vector<std::future<void>> aborting_;
     std::shared_ptr<void> watch_;  // lets check() be called while the host waits
     Traffic traffic_;              // of what went through NCCL
     int exceptions_ = std::uncaught_exceptions();
 #if NCCL_VERSION_CODE >= NCCL_VERSION(2, 27, 0)
     struct Window {
-        void* memory;
+        ncclComm_t comm;
         ncclWindow_t window;
     };
     std::vector<Window> windows_;
+    std::vector<void*> memory_;  // of windows
 #endif
 };
 
-// `call` is one of NCCL's: returns when NCCL has put it into the stream, throws with the call and NCCL's words.
-#define NCCL_CHECK(call) settle((call), {#call, __LINE__})
+// `call` is one of NCCL's, of a communicator or of none: returns when NCCL has put it into the stream, throws with the call
+// and NCCL's words.
+#define NCCL_CHECK(comm, call) settle((call), (comm), {#call, __LINE__})
 
 NcclCommunicator::NcclCommunicator(std::unique_ptr<Communicator> host, NcclDevice device)
     : host_(std::move(host)), device_(std::move(device)) {
     if (alone())
         return;
-    const auto start = host_->split(0);  // what starts NCCL is no traffic of the model's
-    refuse_shared_gpus(start->gather_strings(place_of_gpu()));
-
-    ncclUniqueId id{};
-    if (rank() == 0)
-        NCCL_CHECK(ncclGetUniqueId(&id));
-    start->broadcast_bytes(std::as_writable_bytes(std::span(&id, 1)), 0);
-
-    ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
-    config.blocking = 0;
-    NCCL_CHECK(ncclCommInitRankConfig(&comm_, size(), id, rank(), &config));
+    starter_ = host_->split(0);
+    refuse_shared_gpus(starter_->gather_strings(place_of_gpu()));
+    comm(Stream{});
     if (device_.while_waiting)
         watch_ = device_.while_waiting([this] { check(); });
 }
 
+// Collective where it starts one: ranks put their collectives into the same streams.
+ncclComm_t NcclCommunicator::comm(Stream s) {
+    check();
+    const auto index = std::size_t(s.index);
+    if (comms_.size() <= index)
+        comms_.resize(index + 1);
+    if (comms_[index])
+        return comms_[index];
+
+    ncclUniqueId id{};
+    if (rank() == 0)
+        NCCL_CHECK(nullptr, ncclGetUniqueId(&id));
+    starter_->broadcast_bytes(std::as_writable_bytes(std::span(&id, 1)), 0);
+
+    ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
+    config.blocking = 0;
+    const ncclResult_t result = ncclCommInitRankConfig(&comms_[index], size(), id, rank(), &config);
+    settle(result, comms_[index], {"ncclCommInitRankConfig", __LINE__});
+    return comms_[index];
+}
+
 NcclCommunicator::~NcclCommunicator() {
-    const bool unwinds = std::uncaught_exceptions() > exceptions_;
-    if (aborting_.valid())
-        log_failure(aborting_.get(), "ncclCommAbort");
-    if (comm_ && unwinds)  // the other ranks may be anywhere
-        log_failure(ncclCommAbort(std::exchange(comm_, nullptr)), "ncclCommAbort");
+    if (std::uncaught_exceptions() > exceptions_)  // the other ranks may be anywhere
+        abort_all();
+    aborting_.clear();  // waits for them
 #if NCCL_VERSION_CODE >= NCCL_VERSION(2, 27, 0)
-    for (const Window& w : windows_) {
-        if (comm_)
-            log_failure(ncclCommWindowDeregister(comm_, w.window), "ncclCommWindowDeregister");
-        log_failure(ncclMemFree(w.memory), "ncclMemFree");
-    }
+    for (const Window& w : windows_)
+        if (!comms_.empty())
+            log_failure(ncclCommWindowDeregister(w.comm, w.window), "ncclCommWindowDeregister");
+    for (void* memory : memory_)
+        log_failure(ncclMemFree(memory), "ncclMemFree");
 #endif
-    if (!comm_)
-        return;
-    const auto result = outcome(ncclCommFinalize(comm_), Clock::now() + device_.start_within);
+    for (ncclComm_t comm : comms_)
+        if (comm)
+            end(comm);
+}
+
+void NcclCommunicator::end(ncclComm_t comm) const {
+    const auto result = outcome(ncclCommFinalize(comm), comm, Clock::now() + device_.start_within);
     if (result == ncclSuccess) {
-        log_failure(ncclCommDestroy(comm_), "ncclCommDestroy");
+        log_failure(ncclCommDestroy(comm), "ncclCommDestroy");
     } else {
         spdlog::error("ncclCommFinalize: {}", result ? ncclGetErrorString(*result) : "no end");
-        log_failure(ncclCommAbort(comm_), "ncclCommAbort");
+        log_failure(ncclCommAbort(comm), "ncclCommAbort");
     }
 }
 
-void NcclCommunicator::log_failure(ncclResult_t result, const char* call) const {
-    if (result != ncclSuccess && result != ncclInProgress)
-        spdlog::error("{}: {}", call, ncclGetErrorString(result));
+// Each stops at once what is under way, and then waits for captured graphs: they go with what is thrown here.
+void NcclCommunicator::abort_all() {
+    for (ncclComm_t comm : std::exchange(comms_, {}))
+        if (comm)
+            aborting_.push_back(std::async(
+                std::launch::async, [comm] { log_failure(ncclCommAbort(comm), "ncclCommAbort"); }));
 }
 
 // ---- what NCCL answers
 
-// How a call ended whose first answer was `result`; nothing where it has not until then.
-std::optional<ncclResult_t> NcclCommunicator::outcome(ncclResult_t result,
-                                                      Clock::time_point until) {
+// How a call of `comm` ended whose first answer was `result`; nothing where it has not until then.
+std::optional<ncclResult_t> NcclCommunicator::outcome(ncclResult_t result, ncclComm_t comm,
+                                                      Clock::time_point until) const {
     const auto begin = Clock::now();
     while (result == ncclInProgress) {
         const auto now = Clock::now();
@@ -215,14 +205,14 @@ std::optional<ncclResult_t> NcclCommunicator::outcome(ncclResult_t result,
         else
             std::this_thread::sleep_for(std::chrono::milliseconds(1));
         ncclResult_t state = ncclInProgress;
-        const ncclResult_t asked = ncclCommGetAsyncError(comm_, &state);
+        const ncclResult_t asked = ncclCommGetAsyncError(comm, &state);
         result = asked == ncclSuccess ? state : asked;
     }
     return result;
 }
 
-void NcclCommunicator::settle(ncclResult_t result, Call call) {
-    const auto end = outcome(result, Clock::now() + device_.start_within);
+void NcclCommunicator::settle(ncclResult_t result, ncclComm_t comm, Call call) {
+    const auto end = outcome(result, comm, Clock::now() + device_.start_within);
     if (end == ncclSuccess)
         return;
     const std::string place = fmt::format("{} (nccl.cpp:{})", call.text, call.line);
@@ -231,29 +221,29 @@ void NcclCommunicator::settle(ncclResult_t result, Call call) {
             fmt::format("{}: not done after {} s; NCCL_DEBUG=INFO shows what NCCL waits for, and "
                         "--share-gpu does without it",
                         place, std::chrono::duration<double>(device_.start_within).count()));
-    give_up(fmt::format("{}: {}: {}", place, ncclGetErrorString(*end), ncclGetLastError(comm_)));
+    give_up(fmt::format("{}: {}: {}", place, ncclGetErrorString(*end), ncclGetLastError(comm)));
 }
 
 void NcclCommunicator::give_up(const std::string& why) {
     failure_ = why;
-    if (comm_) {
-        // Which stops all that is under way, and then waits for captured graphs: they go with what is thrown here.
-        aborting_ = std::async(std::launch::async, ncclCommAbort, std::exchange(comm_, nullptr));
-        aborting_.wait_for(std::chrono::seconds(1));
-    }
+    abort_all();
+    for (const auto& aborting : aborting_)
+        aborting.wait_for(std::chrono::seconds(1));
     throw Error(failure_);
 }
 
 void NcclCommunicator::check() {
     if (!failure_.empty())
         throw Error(failure_);
-    if (!comm_)
-        return;
-    ncclResult_t state = ncclSuccess;
-    NCCL_CHECK(ncclCommGetAsyncError(comm_, &state));
-    if (state != ncclSuccess && state != ncclInProgress)
-        give_up(fmt::format("a collective of rank {} of {} failed: {}: {}", rank(), size(),
-                            ncclGetErrorString(state), ncclGetLastError(comm_)));
+    for (ncclComm_t comm : comms_) {
+        if (!comm)
+            continue;
+        ncclResult_t state = ncclSuccess;
+        NCCL_CHECK(comm, ncclCommGetAsyncError(comm, &state));
+        if (state != ncclSuccess && state != ncclInProgress)
+            give_up(fmt::format("a collective of rank {} of {} failed: {}: {}", rank(), size(),
+                                ncclGetErrorString(state), ncclGetLastError(comm)));
+    }
 }
 
 // ---- collectives
@@ -264,8 +254,9 @@ void NcclCommunicator::all_reduce_sum(Stream s, View data) {
         return;
     ++traffic_.all_reduce_calls;
     traffic_.all_reduce_bytes += std::int64_t(data.bytes());
-    NCCL_CHECK(ncclAllReduce(data.data(), data.data(), std::size_t(data.elements()), type, ncclSum,
-                             comm(), stream(s)));
+    ncclComm_t all = comm(s);
+    NCCL_CHECK(all, ncclAllReduce(data.data(), data.data(), std::size_t(data.elements()), type,
+                                  ncclSum, all, stream(s)));
 }
 
 void NcclCommunicator::all_gather(Stream s, View part, std::span<const std::int64_t> elements,
@@ -275,27 +266,26 @@ void NcclCommunicator::all_gather(Stream s, View part, std::span<const std::int6
         return;
     if (alone()) {
         if (part.data() != out.data())
-            CUDA_CHECK(cudaMemcpyAsync(out.data(), part.data(), part.bytes(),
-                                       cudaMemcpyDeviceToDevice, stream(s)));
+            copy(out, part, stream(s));
         return;
     }
     count_other(bytes_of(out.dtype(), parts.mine));
 
     const bool all_alike = std::all_of(elements.begin(), elements.end(),
                                        [&](std::int64_t n) { return n == parts.mine; });
-    if (all_alike)
-        NCCL_CHECK(
-            ncclAllGather(part.data(), out.data(), part.bytes(), ncclUint8, comm(), stream(s)));
-    else
-        gather_uneven(s, part, elements, out);
+    if (!all_alike)
+        return gather_uneven(s, part, elements, out);
+    ncclComm_t all = comm(s);
+    NCCL_CHECK(all,
+               ncclAllGather(part.data(), out.data(), part.bytes(), ncclUint8, all, stream(s)));
 }
 
 // NCCL gathers parts of one length only, so each rank sends its own to all, all at once.
 void NcclCommunicator::gather_uneven(Stream s, View part, std::span<const std::int64_t> elements,
                                      View out) {
-    ncclComm_t all = comm();
+    ncclComm_t all = comm(s);
     auto* to = static_cast<std::byte*>(out.data());
-    NCCL_CHECK(ncclGroupStart());
+    NCCL_CHECK(nullptr, ncclGroupStart());
     ncclResult_t result = ncclSuccess;
     for (int r = 0; r < size() && (result == ncclSuccess || result == ncclInProgress); ++r) {
         const std::size_t bytes = bytes_of(out.dtype(), elements[std::size_t(r)]);
@@ -305,8 +295,8 @@ void NcclCommunicator::gather_uneven(Stream s, View part, std::span<const std::i
         to += bytes;
     }
     const ncclResult_t end = ncclGroupEnd();  // a group is ended whatever went wrong in it
-    settle(result, {"ncclBroadcast", __LINE__});
-    settle(end, {"ncclGroupEnd()", __LINE__});
+    settle(result, all, {"ncclBroadcast", __LINE__});
+    settle(end, all, {"ncclGroupEnd()", __LINE__});
 }
 
 void NcclCommunicator::broadcast(Stream s, View data, int root) {
@@ -314,8 +304,9 @@ void NcclCommunicator::broadcast(Stream s, View data, int root) {
     if (alone() || data.bytes() == 0)
         return;
     count_other(data.bytes());
-    NCCL_CHECK(
-        ncclBroadcast(data.data(), data.data(), data.bytes(), ncclUint8, root, comm(), stream(s)));
+    ncclComm_t all = comm(s);
+    NCCL_CHECK(all, ncclBroadcast(data.data(), data.data(), data.bytes(), ncclUint8, root, all,
+                                  stream(s)));
 }
 
 Communicator::Traffic NcclCommunicator::traffic() const {
@@ -326,25 +317,32 @@ Communicator::Traffic NcclCommunicator::traffic() const {
 
 // ---- symmetric memory
 
-Buffer NcclCommunicator::symmetric_memory(std::size_t bytes) {
+Buffer NcclCommunicator::symmetric_memory(std::span<const Stream> streams, std::size_t bytes) {
+    if (alone())
+        return {};
+    for (const Stream s : streams)
+        comm(s);
 #if NCCL_VERSION_CODE >= NCCL_VERSION(2, 27, 0)
-    if (alone() || bytes == 0 || library_version() < NCCL_VERSION(2, 27, 0))
+    if (bytes == 0 || nccl_version_code() < NCCL_VERSION(2, 27, 0))
         return {};
-    ncclComm_t all = comm();
-    Window w{};
-    NCCL_CHECK(ncclMemAlloc(&w.memory, bytes));
-    // From 2.28 on it says that it is done where it has just begun.
-    const ncclResult_t begun =
-        ncclCommWindowRegister(all, w.memory, bytes, &w.window, NCCL_WIN_COLL_SYMMETRIC);
-    settle(begun == ncclSuccess ? ncclInProgress : begun, {"ncclCommWindowRegister", __LINE__});
-    if (!w.window) {  // on no rank then: GPUs here cannot reach each other's memory
-        NCCL_CHECK(ncclMemFree(w.memory));
-        return {};
+    void* memory = nullptr;
+    NCCL_CHECK(nullptr, ncclMemAlloc(&memory, bytes));
+    for (const Stream s : streams) {
+        Window w{comm(s), nullptr};
+        // From 2.28 on it says that it is done where it has just begun.
+        const ncclResult_t begun =
+            ncclCommWindowRegister(w.comm, memory, bytes, &w.window, NCCL_WIN_COLL_SYMMETRIC);
+        settle(begun == ncclSuccess ? ncclInProgress : begun, w.comm,
+               {"ncclCommWindowRegister", __LINE__});
+        if (!w.window) {  // on no rank, in no stream: GPUs here cannot reach each other's memory
+            NCCL_CHECK(nullptr, ncclMemFree(memory));
+            return {};
+        }
+        windows_.push_back(w);
     }
-    windows_.push_back(w);
-    return Buffer(w.memory, bytes, Place::Device, nullptr);
+    memory_.push_back(memory);
+    return Buffer(memory, bytes, Place::Device, nullptr);
 #else
-    (void)bytes;
     return {};
 #endif
 }
@@ -356,19 +354,10 @@ std::unique_ptr<Communicator> make_nccl_communicator(std::unique_ptr<Communicato
     return std::make_unique<NcclCommunicator>(std::move(host), std::move(device));
 }
 
-Buffer nccl_symmetric_memory(Communicator& comm, std::size_t bytes) {
+Buffer nccl_symmetric_memory(Communicator& comm, std::span<const Stream> streams,
+                             std::size_t bytes) {
     auto* nccl = dynamic_cast<NcclCommunicator*>(&comm);
-    return nccl ? nccl->symmetric_memory(bytes) : Buffer();
-}
-
-std::string nccl_version() {
-    const int version = library_version();
-    return fmt::format("{}.{}.{}", version / 10000, version / 100 % 100, version % 100);
-}
-
-bool nccl_shares_gpus() {
-    const char* value = std::getenv("NCCL_MULTI_RANK_GPU_ENABLE");
-    return library_version() >= NCCL_VERSION(2, 30, 0) && value && std::string_view(value) == "1";
+    return nccl ? nccl->symmetric_memory(streams, bytes) : Buffer();
 }
 
 }  // namespace cake

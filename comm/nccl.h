@@ -3,11 +3,15 @@
 // A sum's order is NCCL's, and of BF16 it may round at every step; all ranks get the same values. Calls that take a
 // Stream are in the stream when they return, so they can be captured in a graph (capture relaxed or thread-local: NCCL
 // launches from a thread of its own); such graphs end before the communicator. One rank alone does not start NCCL.
+//
+// Each stream has an ncclComm_t of its own, of some 600 MiB on the device, which the first collective in it starts: all
+// ranks put theirs into the same streams, and the caller sees to it that no two run at once.
 #pragma once
 
 #include <chrono>
 #include <functional>
 #include <memory>
+#include <span>
 #include <string>
 
 #include "comm/communicator.h"
@@ -33,9 +37,10 @@ std::unique_ptr<Communicator> make_nccl_communicator(std::unique_ptr<Communicato
                                                      NcclDevice device);
 
 // Device memory that the GPUs of all ranks reach in each other, which makes small sums in it faster; for the sums of a
-// block. Collective, the same size on all ranks. It goes with the communicator, whatever becomes of the Buffer. Empty where
+// block, put into `streams`, whose ncclComm_t it starts. Collective, the same size on all ranks. It goes with the communicator, whatever becomes of the Buffer. Empty where
 // NCCL (before 2.27) or the machine has none, and of any other communicator: NCCL alone knows it, so it is no method of all.
-Buffer nccl_symmetric_memory(Communicator& comm, std::size_t bytes);
+Buffer nccl_symmetric_memory(Communicator& comm, std::span<const Stream> streams,
+                             std::size_t bytes);
 
 // The library in use, "2.28.9"; empty in a build without NCCL.
 std::string nccl_version();

@@ -13,6 +13,7 @@
 #include <optional>
 #include <string>
 
+#include "base/random_matrix.h"
 #include "base/stream.h"
 #include "base/tensor.h"
 #include "kernels/kv_pages.h"
@@ -83,6 +84,10 @@ public:
     // must live until the stream gets there.
     virtual void copy(Stream s, View to, View from) = 0;
     virtual void fill_zero(Stream s, View x) = 0;
+    // A slice of a matrix of random numbers: out[i, j] = matrix.at(row + i, column + j), rounded to nearest even; the same
+    // bits on every backend.  out: [n, m], of F32 or BF16, on the CPU of F16 too.
+    virtual void fill_random(Stream s, const RandomMatrix& matrix, std::int64_t row,
+                             std::int64_t column, View out) = 0;
 
     // ---- order --------------------------------------------------------------------------------------------------
     virtual void synchronize(Stream s) = 0;

@@ -7,7 +7,8 @@
 #   --nccl    packs this NCCL; else the machine's own is used
 #   e.g. launch/gpu_bundle.sh -DCMAKE_CUDA_ARCHITECTURES=90
 # Writes build/gpu-bundle (a folder) and build/gpu-bundle.tar.xz. On the GPU machine:
-#   tar xf gpu-bundle.tar.xz && gpu-bundle/gpu_check.sh
+#   tar xf gpu-bundle.tar.xz && gpu-bundle/gpu_check.sh       (without xz: python3 -m tarfile -e gpu-bundle.tar.xz .)
+# exit: 0, 1 where that file is larger than 60 MB
 # CAKE_JOBS=N compiles N files at a time (default: the number of cores).
 set -euo pipefail
 
@@ -72,9 +73,11 @@ cp "$root"/launch/{gpu_check.sh,gpu_check_report.py,env.sh,demo/prompt.txt} "$bu
 cp -r "$root/tests/golden" "$bundle/tests"
 [[ -z $model ]] || cp -L "$model" "$bundle/model.gguf"
 
-tar -C "$root/build" -cf - gpu-bundle | xz -T0 -6 >"$bundle.tar.xz"
+# The programs have much in common: a window that holds all of them.
+tar -C "$root/build" -cf - gpu-bundle | xz -T0 -9 >"$bundle.tar.xz"
 bytes=$(stat -c %s "$bundle.tar.xz")
 echo "$bundle.tar.xz: $(( (bytes + 999999) / 1000000 )) MB"
 if (( bytes > 60000000 )); then
-    echo "gpu_bundle: more than 60 MB, which a GPU machine may not take; leave something out" >&2
+    echo "gpu_bundle: more than 60 MB, which a GPU machine may not take: leave the model or NCCL out" >&2
+    exit 1
 fi

@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# Everything that needs a GPU, in one call: tests of the kernels and the engine on the device, CPU against CUDA, two ranks on
-# one GPU, ceilings, Llama-3.1-8B with random weights, compute-sanitizer. It runs from an unpacked bundle
+# Everything that needs a GPU, in one call: tests of the kernels and the engine on the device, CPU against CUDA, two ranks
+# on one GPU, ceilings, Llama-3.1-8B with random weights, compute-sanitizer. It runs from an unpacked bundle
 # (launch/gpu_bundle.sh) and fetches nothing. A step that fails is reported, and the next goes on.
 #
 # usage: gpu_check.sh [--output DIR] [--seconds N] [--model FILE.gguf]
 #        launch/gpu_check.sh --self-test     the same steps, small, on emulated GPUs of a build here (CAKE_BUILD)
-#   --output    for gpu_check.json, gpu_check.log, bench.jsonl, own.jsonl (our own attention); default $OUT, else gpu-check
+#   --output    for gpu_check.json, gpu_check.log and rows of cake bench: bench.jsonl, own.jsonl (our own attention),
+#               phases.jsonl (steps that are not captured), sampled.jsonl (sampled steps); default $OUT, else gpu-check
 #   --seconds   when they have passed, what is left is not started and what runs is ended; default 460
 #   --model     a real model to compare CPU and CUDA on; default: the bundle's, where it has one
 # The last lines are a table. exit: 0 all that ran passed, 1 a step failed, 2 wrong usage
@@ -39,15 +40,18 @@ export OMPI_MCA_rmaps_base_oversubscribe=1
 # Adds the folder of a CUDA library that the dynamic linker does not find by itself: Python packages have them too.
 find_library() {
     ldconfig -p 2>/dev/null | grep -q "$1" && return
-    local found
+    local folder found
+    IFS=: read -ra folders <<<"${LD_LIBRARY_PATH:-}"
+    for folder in "${folders[@]}"; do [[ ! -e $folder/$1 ]] || return; done
     found=$(compgen -G "/usr/local/cuda*/lib64/$1" || compgen -G "/usr/local/cuda*/lib/$1" ||
-        python3 - "$1" <<'PYTHON'
+        compgen -G "/usr/local/nvidia/lib*/$1" || python3 - "$1" <<'PYTHON'
 import pathlib, site, sys
 for folder in site.getsitepackages() + sys.path:
     for path in sorted(pathlib.Path(folder or ".").glob("nvidia/*/lib/" + sys.argv[1])):
         print(path)
 PYTHON
     )
+    [[ -n $found ]] || found=$(timeout 20 find /opt /usr /root /home -name "$1" 2>/dev/null)
     [[ -n $found ]] || return
     found=$(dirname "${found%%$'\n'*}")
     export LD_LIBRARY_PATH=${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$found
@@ -67,15 +71,28 @@ else
         export LD_LIBRARY_PATH=$here/openmpi/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
         export OMPI_MCA_plm=isolated  # there may be no ssh, and nobody to reach by it
     fi
+    # Ranks of one machine, in a container that may forbid to read another process's memory.
+    export OMPI_MCA_pml=ob1 OMPI_MCA_btl=self,vader OMPI_MCA_btl_vader_single_copy_mechanism=none
     [[ -f $here/lib/libnccl.so.2 ]] || find_library libnccl.so.2
-    find_library libcublasLt.so.13
-    find_library libcudnn.so.9
+    # libcudart and libnvrtc are cuDNN's.
+    for name in libcuda.so.1 libcublasLt.so.13 libcudart.so.13 libnvrtc.so.13 libcudnn.so.9; do
+        find_library "$name"
+    done
 fi
 
 # ---- steps -----------------------------------------------------------------------------------------------------------
 note() {  # NAME STATUS SECONDS [WHY]
     printf '%s\t%s\t%s\t%s\n' "$1" "$2" "$3" "${4:-}" >>"$work/steps.tsv"
     echo "gpu_check: $1: $2, $3 s ${4:-}" >&2
+}
+
+# Whatever ends this script later: what there is by now.
+keep() {  # NAME
+    local file
+    { printf '==== %s\n' "$1"; tail -c 200000 "$work/$1.log"; } >>"$output/gpu_check.log"
+    for file in "$work"/*/bench.jsonl; do
+        [[ ! -f $file ]] || cp "$file" "$output/$(basename "$(dirname "$file")").jsonl"
+    done
 }
 
 # NAME LIMIT COMMAND...: at most LIMIT seconds, and what is left of all. Functions must be exported.
@@ -88,16 +105,24 @@ step() {
     fi
     timeout -k 5 $((limit < left ? limit : left)) bash -c '"$@"' _ "$@" >"$work/$name.log" 2>&1 </dev/null || status=$?
     case $status in
-        0)       note "$name" passed $((SECONDS - begin)) ;;
-        77)      note "$name" skipped $((SECONDS - begin)) ;;
-        124|137) note "$name" failed $((SECONDS - begin)) "ended after its time" ;;
-        *)       note "$name" failed $((SECONDS - begin)) "exit code $status" ;;
+        0)  note "$name" passed $((SECONDS - begin)) ;;
+        77) note "$name" skipped $((SECONDS - begin)) ;;
+        124|137)
+            if (( limit > left )); then
+                note "$name" skipped $((SECONDS - begin)) "ended: no time left"
+            else
+                note "$name" failed $((SECONDS - begin)) "ended after its time"
+            fi
+            ;;
+        *)  note "$name" failed $((SECONDS - begin)) "exit code $status" ;;
     esac
+    keep "$name"
 }
 
 machine() {
     nvidia-smi --query-gpu=name,memory.total,memory.used,driver_version,clocks.max.sm,power.limit --format=csv || true
-    nproc
+    echo "$(nproc) processors, $(getconf GNU_LIBC_VERSION), LD_LIBRARY_PATH ${LD_LIBRARY_PATH:-}"
+    ! ldd "$cake" | grep 'not found' || return
     "$cake" version
 }
 
@@ -157,7 +182,10 @@ sampled_steps() {
 # Where NCCL lets two ranks share a GPU, from 2.30 on. Older ones leave the data to the host.
 with_nccl() {
     export NCCL_MULTI_RANK_GPU_ENABLE=1
-    [[ ! -x $here/test_comm_mpi ]] || tests_of mpirun -n 2 "$here/test_comm_mpi" --gtest_filter='*Nccl*' || return
+    if ! tests_of mpirun -n 2 "$here/test_comm_mpi" --gtest_filter='*Nccl*'; then
+        ! grep -q 'no NCCL between GPUs here' "$work/tests" || return 77
+        return 1
+    fi
     one_and_two_ranks "$@"
 }
 
@@ -179,19 +207,32 @@ bench() {
 
 own_attention() { CAKE_CUDNN=0 rows=own bench "$@"; }
 
-# TOOL FILTER
+# Seconds of decoding by kind of kernel, which a captured step does not tell.
+phases() { CAKE_GRAPHS=0 rows=phases bench "$@"; }
+
+# NAME ARGUMENTS...: sampled steps; and one run's memory, beside what its plan says that CUDA's libraries take.
+sampled_bench() {
+    "$cake" plan --model "$config" --backend cuda --json >"$work/plan.json" && rows=sampled bench "$@" \
+        --set generation.temperature=1 --set generation.top_p=0.95
+}
+
+# TOOL FILTER: kernel tests, with small shapes.
 sanitized() {
-    local tool
+    local tool status
     tool=$(command -v compute-sanitizer || compgen -G '/usr/local/cuda*/bin/compute-sanitizer' | head -1)
     if [[ -z $tool ]]; then
         echo "there is no compute-sanitizer here"
         return 77
     fi
-    "$tool" --tool "$1" --error-exitcode 9 "$kernels" --gtest_brief=1 --gtest_filter="$2"
+    CAKE_TEST_SMALL=1 "$tool" --tool "$1" --error-exitcode 9 "$kernels" --gtest_brief=1 --gtest_filter="$2" 2>&1 |
+        tee "$work/sanitized"
+    status=${PIPESTATUS[0]}
+    ! grep -q 'Device not supported' "$work/sanitized" || return 77  # by this kind of virtual machine
+    return "$status"
 }
 
 export -f machine tests_of generate agree cpu_and_cuda one_and_two_ranks sampled_steps with_nccl ceilings bench \
-    own_attention sanitized
+    own_attention phases sampled_bench sanitized
 export cake work report kernels here config=$work/config.json
 
 # Arguments of generate for a model of tests/golden and one of its prompts.
@@ -212,56 +253,78 @@ JSON
 }
 
 # ---- the run ---------------------------------------------------------------------------------------------------------
+rm -f "$output/gpu_check.log" "$output"/{bench,own,phases,sampled}.jsonl
 step machine 30 machine
+long=131072  # tokens of the prompts that targets are about
 if (( self_test )); then
+    long=128
     step kernels 60 tests_of "$kernels" --gtest_filter='Norm*:TopK*:Rope*'
-    step engine 120 tests_of "$engine" --gtest_filter='*GivesTheLogits*tiny_qwen2_1_ranks_bf16'
     tiny tiny-qwen2 p120 64
     step cpu_and_cuda.tiny-qwen2 60 cpu_and_cuda tiny-qwen2 0.2 3 0.1 "${tiny[@]}"
-    step two_ranks 60 one_and_two_ranks two "${tiny[@]}"
-    step sampled_steps 60 sampled_steps sampled "${tiny[@]}"
     config_of 1 1 1 16 32 64 256 >"$config"
     step ceilings 60 ceilings
     config_of 2 4 2 16 128 256 256 >"$config"
-    step bench.batch_1 60 bench batch_1 --policies full,cake --cache-sizes 64 --prompts 64,128 --batches 1 \
-        --new-tokens 4 --warmup 0
-    step bench.own 60 own_attention own --policies cake --cache-sizes 64 --prompts 64 --batches 1 --new-tokens 4 \
-        --warmup 0
-    step bench.batch_2 60 bench batch_2 --policies cake --cache-sizes 64 --prompts 128 --batches 2 --new-tokens 4 \
-        --warmup 0
+    small=(--cache-sizes 64 --new-tokens 4 --warmup 0)
+    step bench.batch_1 60 bench batch_1 --policies full,cake --prompts 64,128 --batches 1 "${small[@]}"
+    step bench.phases 60 phases phases --policies full,cake --prompts 128 --batches 1 "${small[@]}"
+    step bench.sampled 60 sampled_bench sampled --policies cake --prompts 128 --batches 1 "${small[@]}"
+    step engine 120 tests_of "$engine" --gtest_filter='*GivesTheLogits*tiny_qwen2_1_ranks_bf16'
+    step two_ranks 60 one_and_two_ranks two "${tiny[@]}"
+    step sampled_steps 60 sampled_steps sampled "${tiny[@]}"
+    step bench.batch_4 60 bench batch_4 --policies full,cake --prompts 128 --batches 4 "${small[@]}"
+    step bench.too_long 60 bench too_long --policies full --prompts 1000 --batches 2 "${small[@]}"
+    step bench.own 60 own_attention own --policies cake --prompts 64 --batches 1 "${small[@]}"
+    mkdir "$work/bin"
+    printf '#!/usr/bin/env bash\nshift 4\nexec "$@"\n' >"$work/bin/compute-sanitizer"  # no GPU, nothing to look at
+    chmod +x "$work/bin/compute-sanitizer"
+    PATH=$work/bin:$PATH step sanitizer.memcheck 60 sanitized memcheck 'Norm*'
 else
-    step kernels 90 tests_of "$kernels" --gtest_filter='*cuda*'
-    step engine 90 tests_of "$engine"
-    for name in tiny-llama tiny-mistral tiny-qwen2 tiny-llama31 tiny-llama-linear; do
+    # First what says most; what comes last may find no time.
+    step kernels 75 tests_of "$kernels" --gtest_filter='*cuda*'
+    for name in tiny-llama tiny-qwen2; do
         tiny "$name" p300 96
         step "cpu_and_cuda.$name" 20 cpu_and_cuda "$name" 0.2 3 0.1 "${tiny[@]}"
     done
-    [[ -z $model ]] || step cpu_and_cuda.model 60 cpu_and_cuda model 0.3 20 0.1 --model "$model" \
+    # Llama-3.1-8B, with room for the answer behind 131,072 tokens.
+    config_of 32 32 8 128 14336 128256 132096 >"$config"
+    step ceilings 40 ceilings
+    # A prompt passes once for both policies. Full caches fit into 80 GB beside the weights, but those of full_128k.
+    # The run whose memory is looked at has chunks of 4,096: of 8,192 take 0.5 GiB more.
+    large=(--cache-sizes 1024 --set engine.prefill_chunk=8192)
+    step bench.batch_1 120 bench batch_1 --policies full,cake --prompts 8192,32768,"$long" --batches 1 --warmup 1 \
+        --new-tokens 64 "${large[@]}"
+    step bench.sampled 60 sampled_bench sampled --policies cake --prompts "$long" --batches 1 --warmup 0 \
+        --new-tokens 64 "${large[@]}" --set engine.prefill_chunk=4096
+    step bench.phases 60 phases phases --policies full,cake --prompts "$long" --batches 1 --warmup 0 --new-tokens 16 \
+        "${large[@]}"
+    step engine 90 tests_of "$engine"
+    [[ -z $model ]] || step cpu_and_cuda.model 45 cpu_and_cuda model 0.3 20 0.1 --model "$model" \
         --prompt-file "$prompt" --cache-size 256
     tiny tiny-llama p300 96
     step two_ranks 30 one_and_two_ranks two "${tiny[@]}"
     step sampled_steps 20 sampled_steps sampled "${tiny[@]}"
-    step two_ranks_nccl 45 with_nccl nccl "${tiny[@]}"
-    # Llama-3.1-8B, with room for the answer behind 131,072 tokens.
-    config_of 32 32 8 128 14336 128256 132096 >"$config"
-    step ceilings 40 ceilings
-    # A prompt passes once for both policies; full caches only as many as fit into 80 GB beside the weights.
-    large=(--cache-sizes 1024 --new-tokens 64 --set engine.prefill_chunk=8192)
-    step bench.batch_1 150 bench batch_1 --policies full,cake --prompts 8192,32768,131072 --batches 1 --warmup 1 \
+    step two_ranks_nccl 40 with_nccl nccl "${tiny[@]}"
+    step bench.cake 60 bench cake --policies cake --prompts 8192,32768,"$long" --batches 4,8,16 --warmup 0 \
+        --new-tokens 64 "${large[@]}"
+    step bench.full_128k 60 bench full_128k --policies full --prompts "$long" --batches 4 --warmup 0 --new-tokens 64 \
         "${large[@]}"
-    step bench.cake 90 bench cake --policies cake --prompts 8192,32768,131072 --batches 4,8,16 --warmup 0 "${large[@]}"
-    step bench.full_8k 45 bench full_8k --policies full --prompts 8192 --batches 4,8,16 --warmup 0 "${large[@]}"
-    step bench.full_32k 45 bench full_32k --policies full --prompts 32768 --batches 4,8 --warmup 0 "${large[@]}"
-    step bench.own 60 own_attention own --policies cake --prompts 8192,32768 --batches 1 --warmup 1 "${large[@]}"
-    step sanitizer.memcheck 60 sanitized memcheck '*cuda*-Linear*:Memory*'
-    step sanitizer.racecheck 60 sanitized racecheck 'Norm*cuda*:TopK*cuda*:DecodeAttention*cuda*:Window*cuda*:Sample*cuda*-*LargeVocabulary*'
+    step bench.own 40 own_attention own --policies cake --prompts 8192,32768 --batches 1 --warmup 1 --new-tokens 16 \
+        "${large[@]}"
+    step sanitizer.memcheck 45 sanitized memcheck '*cuda*-Linear*:Memory*'
+    step sanitizer.racecheck 45 sanitized racecheck \
+        'Norm*cuda*:TopK*cuda*:DecodeAttention*cuda*:Window*cuda*:Sample*cuda*-*LargeVocabulary*'
+    step bench.full_8k 30 bench full_8k --policies full --prompts 8192 --batches 4,8,16 --warmup 0 --new-tokens 64 \
+        "${large[@]}"
+    step bench.full_32k 30 bench full_32k --policies full --prompts 32768 --batches 4,8 --warmup 0 --new-tokens 64 \
+        "${large[@]}"
+    for name in tiny-mistral tiny-llama31 tiny-llama-linear; do
+        tiny "$name" p300 96
+        step "cpu_and_cuda.$name" 20 cpu_and_cuda "$name" 0.2 3 0.1 "${tiny[@]}"
+    done
+    step sanitizer.synccheck 20 sanitized synccheck 'Norm*cuda*:TopK*cuda*:DecodeAttention*cuda*:Attention*cuda*'
+    step sanitizer.initcheck 30 sanitized initcheck 'Norm*cuda*:TopK*cuda*:Rope*cuda*:Window*cuda*:Decode*cuda*'
+    step bench.own_128k 45 own_attention own_128k --policies cake --prompts "$long" --batches 1 --warmup 0 \
+        --new-tokens 16 "${large[@]}"
 fi
 
-for rows in bench own; do
-    [[ ! -f $work/$rows/bench.jsonl ]] || cp "$work/$rows/bench.jsonl" "$output/$rows.jsonl"
-done
-for log in "$work"/*.log; do
-    printf '==== %s\n' "$(basename "$log" .log)"
-    tail -c 200000 "$log"
-done >"$output/gpu_check.log"
-python3 "$report" table "$work" "$output/gpu_check.json"
+python3 "$report" table "$work" "$output/gpu_check.json" "$long"

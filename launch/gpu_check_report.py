@@ -5,19 +5,16 @@ gpu_check_report.py prompt INDEX.json NAME     a prompt of a folder of tests/gol
 gpu_check_report.py logits A.json B.json MOST  how far apart log-probabilities of two reports' first tokens are; exit 1
                                                above MOST
 gpu_check_report.py kept A.json B.json         how many kept entries differ, of two files of --dump-kept
-gpu_check_report.py table FOLDER OUT.json      the table of all steps; exit 1 where one failed
+gpu_check_report.py table FOLDER OUT.json N    the table of all steps, targets after prompts of N tokens; exit 1 where a
+                                               step failed
 """
 import json
 import pathlib
 import re
 import sys
 
-# Of a GPU of the class of an H100 (docs/performance.md); name, what is measured, whether it is to be at least or at most.
-TARGETS = [
-    ("decode, batch 1, cake after 131,072: % of copy", ("cake", 131072, 1, "decode", "percent_of_bandwidth"), ">=", 78),
-    ("decode, batch 1, full after 131,072: % of copy", ("full", 131072, 1, "decode", "percent_of_bandwidth"), ">=", 75),
-    ("prefill of 131,072, cake: s", ("cake", 131072, 1, "prefill", "s"), "<=", 14),
-]
+# Of a GPU of the class of an H100 (docs/performance.md).
+H100_TFLOP_S = 620  # of attention
 PHASES = ("linear", "attention", "observe", "evict", "all_reduce", "replay", "sampling", "other")
 
 
@@ -76,6 +73,8 @@ def steps_of(folder: pathlib.Path) -> list:
         log = folder / f"{name}.log"
         text = log.read_text(errors="replace") if log.exists() else ""
         step = {"name": name, "status": status, "seconds": int(seconds), "why": why, "said": said(text)}
+        if name.startswith("bench.") and status == "passed":  # its rows are shown as a table
+            step["said"] = "; ".join(re.findall("does not fit: [^|]*|is longer than [^|]*", text))
         memory = folder / f"{name.removeprefix('bench.')}.memory"
         if memory.exists():
             step["peak_mib"] = max((int(n) for n in re.findall(r"^\d+$", memory.read_text(), re.M)), default=None)
@@ -87,65 +86,176 @@ def key_of(row: dict) -> tuple:
     return row["policy"], row["prompt_tokens"], row["batch"]
 
 
-def rows_of(folder: pathlib.Path) -> list:
+def rows_of(folder: pathlib.Path) -> dict:
+    """Rows that fit, by key_of."""
     path = folder / "bench.jsonl"
     rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-    return [row for row in rows if row.get("kind") == "cell"]
+    return {key_of(row): row for row in rows if row.get("kind") == "cell" and row.get("fits")}
 
 
-def targets_of(rows: list) -> list:
-    found = {key_of(row): row for row in rows if row.get("fits")}
+def text_of(work: pathlib.Path, name: str) -> str:
+    path = work / name
+    return path.read_text(errors="replace") if path.exists() else ""
+
+
+def attention_flops(model: dict, length: int) -> float:
+    """Of a prefill, the causal half: as prefill.flops has them."""
+    heads = model["num_hidden_layers"] * model["num_attention_heads"]
+    return 2.0 * length * heads * model["head_dim"] * (length + 1)
+
+
+def targets_of(work: pathlib.Path, runs: dict, steps: list, tokens: int) -> list:
+    """Each with what it asks for. `sense` ~: a figure that is set beside its limit, and neither met nor missed."""
     out = []
-    for name, (policy, length, batch, part, key), sense, wanted in TARGETS:
-        value = found.get((policy, length, batch), {}).get(part, {}).get(key)
-        met = None if value is None else value >= wanted if sense == ">=" else value <= wanted
-        out.append({"name": name, "measured": value, "wanted": f"{sense} {wanted}", "met": met})
+
+    bench, own, sampled = runs["bench"], runs["own"], runs["sampled"]
+    model = json.loads(text_of(work, "config.json") or "{}")
+
+    def long(policy: str, batch: int = 1) -> dict:
+        return bench[policy, tokens, batch]
+
+    def attention_percent(row: dict) -> float:
+        return attention_flops(model, row["prompt_tokens"]) / row["prefill"]["attention_s"] / H100_TFLOP_S / 1e10
+
+    def linear_percent() -> float:
+        row = long("cake")
+        flops = row["prefill"]["flops"] - attention_flops(model, tokens)
+        return flops / row["prefill"]["linear_s"] / row["ceilings"]["gemm_tflop_s"] / 1e10
+
+    def by_cudnn() -> dict:
+        if not re.search("^attention +cuDNN", text_of(work, "machine.log"), re.M):
+            raise KeyError
+        return long("cake")
+
+    def chosen_percent() -> float:
+        prefill = long("cake")["prefill"]
+        return 100 * (prefill["observe_s"] + prefill["evict_s"]) / prefill["s"]
+
+    def ratio(batch: int) -> float:
+        return long("cake", batch)["decode"]["tokens_per_s"] / long("full", batch)["decode"]["tokens_per_s"]
+
+    def memory() -> dict:
+        return sampled["cake", tokens, 1]["memory"]
+
+    def with_libraries() -> int:
+        return memory()["planned_bytes"] + json.loads(text_of(work, "plan.json"))["gpu_library_bytes"]
+
+    def said_by_smi() -> int:
+        return next(step["peak_mib"] for step in steps if step["name"] == "bench.sampled") << 20
+
+    def apart(a: float, b: float) -> float:
+        return 100 * abs(a - b) / b
+
+    def or_none(measure):
+        try:
+            return measure()
+        except (KeyError, TypeError, ZeroDivisionError, ValueError, OSError, StopIteration):  # no step came to it
+            return None
+
+    def target(name: str, unit: str, sense: str, wanted: float, measure) -> None:
+        value = or_none(measure)
+        met = None if value is None or sense == "~" else value >= wanted if sense == ">=" else value <= wanted
+        out.append({"name": name, "measured": value, "unit": unit, "wanted": wanted, "sense": sense, "met": met})
+
+    planned_gib = or_none(lambda: with_libraries() / 2**30)
+    greedy_ms = or_none(lambda: long("cake")["decode"]["step_ms"])
+    here = f"{tokens:,}"
+    target(f"decode, batch 1, cake after {here}", "% of copy", ">=", 78,
+           lambda: long("cake")["decode"]["percent_of_bandwidth"])
+    target(f"decode, batch 1, full after {here}", "% of copy", ">=", 75,
+           lambda: long("full")["decode"]["percent_of_bandwidth"])
+    target(f"cake / full in decoding after {here}, batch 1", "x (at most possible)", "~", 2.1, lambda: ratio(1))
+    target(f"cake / full in decoding after {here}, batch 4", "x (at most possible)", "~", 5.4, lambda: ratio(4))
+    target(f"prefill of {here}, cake", "s", "<=", 14, lambda: long("cake")["prefill"]["s"])
+    target("the same, in chunks of 4,096, the first time", "s", "~", 14,
+           lambda: sampled["cake", tokens, 1]["prefill"]["s"])
+    target(f"linear layers of a prefill of {here}", "% of GEMM", ">=", 80, linear_percent)
+    target("attention of it, cuDNN", f"% of {H100_TFLOP_S} TFLOP/s", ">=", 75, lambda: attention_percent(by_cudnn()))
+    target("attention, our own", f"% of {H100_TFLOP_S} TFLOP/s", ">=", 45,
+           lambda: attention_percent(max(own.values(), key=lambda row: row["prompt_tokens"])))
+    target("statistics, selection and gather of it", "%", "<=", 1, chosen_percent)
+    target(f"peak memory of {here}, cake, beside the weights", "GiB", "<=", 2.5,
+           lambda: (memory()["device_peak_bytes"] - memory()["weights_bytes"]) / 2**30)
+    target("peak against the plan", "% apart", "<=", 5,
+           lambda: apart(memory()["device_peak_bytes"], memory()["planned_bytes"]))
+    target("memory in use, says the device, against plan and libraries", "% apart", "<=", 5,
+           lambda: apart(memory()["device_used_bytes"], with_libraries()))
+    target("memory in use at most, says nvidia-smi", "GiB (plan and libraries)", "~", planned_gib,
+           lambda: said_by_smi() / 2**30)
+    target(f"a sampled step after {here}, cake (greedy)", "ms", "~",
+           greedy_ms, lambda: sampled["cake", tokens, 1]["decode"]["step_ms"])
     return out
 
 
-def print_rows(rows: list) -> None:
-    found = {key_of(row): row for row in rows if row.get("fits")}
-    print(f"\n{'policy':8}{'prompt':>8}{'batch':>6} | {'prefill s':>9}{'TFLOP/s':>10}{'% GEMM':>8} | "
-          f"{'tokens/s':>9}{'step ms':>10}{'GB/s':>10}{'% copy':>8}{'x full':>7}")
-    for (policy, length, batch), row in sorted(found.items(), key=lambda item: (item[0][1], item[0][2], item[0][0])):
+def number(value, width: int, digits: int) -> str:
+    return f"{value:{width}.{digits}f}" if isinstance(value, (int, float)) else f"{'-':>{width}}"
+
+
+def in_order(rows: dict) -> list:
+    return sorted(rows.items(), key=lambda item: (item[0][1], item[0][2], item[0][0]))
+
+
+def print_rows(rows: dict) -> None:
+    print(f"\n{'policy':8}{'prompt':>8}{'batch':>6} | {'prefill s':>9}{'TFLOP/s':>9}{'% GEMM':>8} | "
+          f"{'tokens/s':>9}{'step ms':>9}{'GB/s':>9}{'% copy':>8}{'x full':>7} | {'peak GiB':>8}")
+    for (policy, length, batch), row in in_order(rows):
         p, d = row["prefill"], row["decode"]
-        full = found.get(("full", length, batch))
+        full = rows.get(("full", length, batch))
         ratio = d["tokens_per_s"] / full["decode"]["tokens_per_s"] if full and policy != "full" else None
-        print(f"{policy:8}{length:8}{batch:6} | {p['s']:9.3f}{p['tflop_s']:10.3g}{p['percent_of_gemm']:8.1f} | "
-              f"{d['tokens_per_s']:9.1f}{d['step_ms']:10.3f}{d['gb_s']:10.4g}{d['percent_of_bandwidth']:8.1f}"
-              f"{f'{ratio:.2f}' if ratio else '-':>7}")
-    print(f"\nseconds by phase   {'prompt':>8}{'batch':>6}" + "".join(f"{phase:>11}" for phase in PHASES))
-    for (policy, length, batch), row in sorted(found.items(), key=lambda item: (item[0][1], item[0][2], item[0][0])):
-        for part in ("prefill", "decode"):
-            if part == "decode" or batch == 1:
-                print(f"{policy:11}{part:8}{length:8}{batch:6}" +
-                      "".join(f"{row[part].get(phase + '_s') or 0:11.4f}" for phase in PHASES))
+        peak = row["memory"]["device_peak_bytes"]
+        print(f"{policy:8}{length:8}{batch:6} | {number(p['s'], 9, 3)}{number(p['tflop_s'], 9, 3)}"
+              f"{number(p['percent_of_gemm'], 8, 1)} | {number(d['tokens_per_s'], 9, 1)}{number(d['step_ms'], 9, 3)}"
+              f"{number(d['gb_s'], 9, 1)}{number(d['percent_of_bandwidth'], 8, 1)}{number(ratio, 7, 2)} | "
+              f"{number(peak and peak / 2**30, 8, 2)}")
 
 
-def table(folder: str, out: str) -> int:
+def print_phases(rows: dict, part: str) -> None:
+    """Seconds of a prefill, milliseconds of a step of decoding."""
+    unit = "s" if part == "prefill" else "ms a step"
+    print(f"\n{f'{part}, {unit}':19}{'prompt':>8}{'batch':>6}" + "".join(f"{phase:>11}" for phase in PHASES))
+    for (policy, length, batch), row in in_order(rows):
+        scale = 1 if part == "prefill" else 1e3 / row["new_tokens"]
+        print(f"{policy:19}{length:8}{batch:6}" +
+              "".join(f"{scale * (row[part].get(phase + '_s') or 0):11.4f}" for phase in PHASES))
+
+
+def print_target(target: dict) -> None:
+    value = target["measured"]
+    if value is None:
+        verdict, measured = "not measured", ""
+    else:
+        verdict = {True: "met", False: "missed", None: "measured"}[target["met"]]
+        measured = f"{value:.4g} {target['unit']}, "
+    asked = "beside" if target["sense"] == "~" else f"wanted {target['sense']}"
+    print(f"{verdict:13}{target['name']}: {measured}{asked} {number(target['wanted'], 0, 1)}")
+
+
+def table(folder: str, out: str, tokens: str) -> int:
     work = pathlib.Path(folder)
-    steps, rows, own = steps_of(work), rows_of(work / "bench"), rows_of(work / "own")
-    targets = targets_of(rows)
-
-    def log(name: str) -> str:
-        path = work / f"{name}.log"
-        return path.read_text(errors="replace") if path.exists() else ""
-
-    everything = {"machine": log("machine").splitlines(), "ceilings": log("ceilings").splitlines(), "steps": steps,
-                  "rows": rows, "rows_of_own_attention": own, "targets": targets}
+    steps = steps_of(work)
+    runs = {name: rows_of(work / name) for name in ("bench", "own", "phases", "sampled")}
+    targets = targets_of(work, runs, steps, int(tokens))
+    everything = {"machine": text_of(work, "machine.log").splitlines(),
+                  "ceilings": text_of(work, "ceilings.log").splitlines(), "steps": steps, "targets": targets,
+                  "rows": {name: list(rows.values()) for name, rows in runs.items()}}
     pathlib.Path(out).write_text(json.dumps(everything, indent=1) + "\n")
-    if rows:
-        print_rows(rows)
-    if own:
-        print("\nwith attention of our own, not cuDNN's:")
-        print_rows(own)
+    titles = {"bench": "", "own": "with attention of our own, not cuDNN's:",
+              "sampled": "sampled steps, chunks of 4,096 tokens:"}
+    for name, title in titles.items():
+        if runs[name]:
+            print(f"\n{title}", end="")
+            print_rows(runs[name])
+    if runs["bench"]:
+        print_phases({key: row for key, row in runs["bench"].items() if key[2] == 1}, "prefill")
+    if runs["phases"]:
+        print("\nsteps whose kernels are launched one by one (captured ones are a replay):", end="")
+        print_phases(runs["phases"], "decode")
     print()
     for target in targets:
-        met = {True: "met", False: "missed", None: "not measured"}[target["met"]]
-        measured = "" if target["met"] is None else f"{target['measured']:.4g}, "
-        print(f"{met:13}{target['name']}: {measured}wanted {target['wanted']}")
+        print_target(target)
     for step in steps:
-        what = "; ".join(text for text in (step["why"], step["said"][-150:]) if text)
+        peak = f"{step['peak_mib']} MiB in use at most" if step.get("peak_mib") else ""
+        what = "; ".join(text for text in (step["why"], step["said"][-150:], peak) if text)
         print(f"{step['status']:8}{step['seconds']:4} s  {step['name']:30} {what}")
     count = {status: sum(step["status"] == status for step in steps) for status in ("passed", "failed", "skipped")}
     print(", ".join(f"{number} {status}" for status, number in count.items()))

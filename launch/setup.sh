@@ -3,16 +3,20 @@
 # those that are missing. Where all are there it does nothing and prints nothing.
 #
 # usage: launch/setup.sh [PACKAGE...]
-#        launch/setup.sh --cudnn-frontend
+#        launch/setup.sh --cudnn-frontend | --cuobjdump
 #   PACKAGE            these instead
 #   --cudnn-frontend   fetches the headers that a build with cuDNN needs (PyPI, 12 MB, Apache-2.0 and MIT) into
 #                      build/cudnn-frontend, where CMake finds them; nothing else is installed
-# exit:  0 all there, 2 some are missing and may not be installed from here, 1 the headers could not be fetched
+#   --cuobjdump        fetches the tool that a test asks for kernels' registers (PyPI, 0.3 MB, NVIDIA's licence) into
+#                      build/cuobjdump; nothing else is installed
+# exit:  0 all there, 2 some are missing and may not be installed from here, 1 headers or tool could not be fetched
 # CAKE_SKIP_SETUP=1 skips the check, for machines that have the libraries by other means.
 set -euo pipefail
 
 if [[ ${1:-} == --cudnn-frontend ]]; then
     exec bash "$(dirname "${BASH_SOURCE[0]}")/get_cudnn_frontend.sh"
+elif [[ ${1:-} == --cuobjdump ]]; then
+    exec bash "$(dirname "${BASH_SOURCE[0]}")/get_cuobjdump.sh"
 fi
 
 packages=(

@@ -39,6 +39,10 @@ if [[ $mode == full ]] && ! bash "$root/launch/setup.sh" slurm-wlm munge iproute
     echo "test: warning: no Slurm; the tests of job scripts are skipped" >&2
 fi
 bash "$root/launch/build.sh" release
+if [[ $mode == full && -f $root/build/release/libcake_cuda.a ]]; then
+    bash "$root/launch/get_cuobjdump.sh" >/dev/null ||
+        echo "test: warning: no cuobjdump; the test of kernels' registers is skipped" >&2
+fi
 
 if [[ -z ${CAKE_TEST_MODEL:-} ]]; then
     if CAKE_TEST_MODEL=$(bash "$root/launch/get_model.sh" smollm2); then

@@ -33,6 +33,10 @@ public:
         return std::chrono::duration<double>(end.at - begin.at).count();
     }
 
+    // random.cpp
+    void fill_random(Stream s, const RandomMatrix& matrix, std::int64_t row, std::int64_t column,
+                     View out) override;
+
     // norm.cpp: embed, rms_norm, add_rms_norm, add, silu_mul
     void embed(Stream s, View ids, View table, std::int64_t first_row, View out) override;
     void rms_norm(Stream s, View x, View weight, float eps, View out) override;

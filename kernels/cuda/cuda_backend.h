@@ -30,6 +30,8 @@ public:
     Buffer allocate(std::size_t bytes, Place place) override;
     void copy(Stream s, View to, View from) override;
     void fill_zero(Stream s, View x) override;
+    void fill_random(Stream s, const RandomMatrix& matrix, std::int64_t row, std::int64_t column,
+                     View out) override;
     void synchronize(Stream s) override;
     Event record(Stream s) override;
     void wait(Stream s, Event e) override;

@@ -1,5 +1,6 @@
 // Memory and order of the CUDA backend.
 #include "kernels/cuda/cuda_backend.h"
+#include "kernels/cuda/random.h"
 
 namespace cake {
 
@@ -82,6 +83,14 @@ void CudaBackend::copy(Stream s, View to, View from) {
 }
 
 void CudaBackend::fill_zero(Stream s, View x) { gpu::set_bytes(queue(s), x.data(), 0, x.bytes()); }
+
+void CudaBackend::fill_random(Stream s, const RandomMatrix& matrix, std::int64_t row,
+                              std::int64_t column, View out) {
+    CAKE_CHECK(out.shape().rank() == 2 && column + out.dim(1) <= matrix.columns,
+               "{} from column {} of {} random ones", out.shape().str(), column, matrix.columns);
+    gpu::fill_random(queue(s), matrix, row, column, out.dtype(), out.data(), out.dim(0),
+                     out.dim(1));
+}
 
 void CudaBackend::synchronize(Stream s) {
     std::erase_if(looks_, [](const auto& look) { return look.expired(); });

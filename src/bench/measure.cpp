@@ -74,8 +74,9 @@ std::vector<Prefilled> measure_prefill(Engine& engine, std::span<const TokenId> 
 }
 
 DecodeMeasure measure_decode(Engine& engine, const Prefilled& from, int prompt_tokens, int batch,
-                             int new_tokens) {
+                             int new_tokens, const Sampling& sampling) {
     DecodeMeasure out;
+    std::vector<Sampler> samplers;
     PhaseClock clock(engine.dev());
     const Rank rank = engine.rank(clock);
     std::vector<std::unique_ptr<SequenceCache>> caches;
@@ -83,9 +84,22 @@ DecodeMeasure measure_decode(Engine& engine, const Prefilled& from, int prompt_t
     for (int i = 0; i < batch; ++i) {
         caches.push_back(std::make_unique<SequenceCache>(from.cache.copy(rank.dev, rank.stream)));
         together.add(*caches.back(), prompt_tokens, kUncountedSteps + new_tokens, from.budgets);
+        Sampling own = sampling;
+        own.seed += std::uint64_t(i);
+        samplers.emplace_back(own);
     }
     std::vector<TokenId> tokens(std::size_t(batch), from.first);
-    const auto step = [&] { tokens = together.step_to_best(tokens); };
+    const bool greedy = samplers.front().takes_best();
+    const auto step = [&] {
+        if (greedy) {
+            tokens = together.step_to_best(tokens);
+            return;
+        }
+        std::vector<Draw> draws;
+        for (Sampler& sampler : samplers)
+            draws.push_back(sampler.next_draw());
+        tokens = together.step_to_sampled(tokens, draws);
+    };
     for (int i = 0; i < kUncountedSteps; ++i)
         step();
     clock.restart();
@@ -112,17 +126,30 @@ Ceilings measure_ceilings(Backend& dev, Communicator& comm, Ceilings& alone) {
     return {sums[0], sums[1]};
 }
 
+json sampling_json(const Sampling& sampling) {
+    if (Sampler(sampling).takes_best())
+        return {};
+    return {{"temperature", sampling.temperature},
+            {"top_k", sampling.top_k},
+            {"top_p", sampling.top_p},
+            {"min_p", sampling.min_p}};
+}
+
 json bench_row(Engine& engine, const BenchCell& cell, const Prefilled& p, const DecodeMeasure& d,
                const Ceilings& all, const Ceilings& alone) {
     const PlanInput& plan = engine.plan();
     const ModelConfig& m = plan.model;
+    const RankPlan planned = plan_rank(plan, engine.model().shard.rank);
+    const DeviceInfo device = engine.dev().info();
     // Bytes over all ranks: heads are dealt unevenly.
     double bytes[] = {double(p.cache.kept_bytes()),
                       double(p.pages * p.cache.layout().bytes()) +
-                          double(plan_rank(plan, engine.model().shard.rank).uncut_layer) *
-                              cell.prompt / plan.prompt,
+                          double(planned.uncut_layer) * cell.prompt / plan.prompt,
                       double(bytes_of(plan.cache, 2LL * m.n_layers * cell.prompt *
-                                                      engine.model().shard.n_kv() * m.d_head))};
+                                                      engine.model().shard.n_kv() * m.d_head)),
+                      double(engine.model().weight_bytes()),
+                      double(planned.total()),
+                      double(device.peak_bytes)};
     engine.comm().sum(bytes);
 
     const double flops = prefill_flops(m, cell.prompt);
@@ -150,6 +177,11 @@ json bench_row(Engine& engine, const BenchCell& cell, const Prefilled& p, const 
             {"prefill", prefill},
             {"decode", decode},
             {"kv", {{"kept_bytes", bytes[0]}, {"peak_bytes", bytes[1]}, {"full_bytes", bytes[2]}}},
+            {"memory",
+             {{"weights_bytes", bytes[3]},
+              {"planned_bytes", bytes[4]},
+              {"device_peak_bytes", device.own_memory ? json(bytes[5]) : json()},
+              {"device_used_bytes", device.own_memory ? json(device.used_bytes) : json()}}},
             {"ceilings", {{"read_gb_s", all.read_gb_s}, {"gemm_tflop_s", all.gemm_tflop_s}}}};
 }
 

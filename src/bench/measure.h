@@ -31,14 +31,17 @@ struct DecodeMeasure {
 // Steps before those that count: on a GPU the second is captured (engine/captured_steps.h).
 inline constexpr int kUncountedSteps = 2;
 
-// `batch` sequences with copies of one cache take `new_tokens` steps, each the best token of the last, after those that do
-// not count.
+// `batch` sequences with copies of one cache take `new_tokens` steps, each from the token of the last, after those that do
+// not count. Sequence i samples with the seed sampling.seed + i. Usage error: sampling that needs all logits on the host.
 DecodeMeasure measure_decode(Engine& engine, const Prefilled& from, int prompt_tokens, int batch,
-                             int new_tokens);
+                             int new_tokens, const Sampling& sampling = {});
 
-// Ceilings of all ranks, measured at the same time: the sums. `alone`: this rank's part. Before a model is loaded, which may
-// leave a GPU too little memory to measure in.
+// Ceilings of all ranks, measured at the same time: the sums. `alone`: this rank's part. Before a model is loaded: what it
+// works in is not planned.
 Ceilings measure_ceilings(Backend& dev, Communicator& comm, Ceilings& alone);
+
+// How tokens are drawn, for a row; null where each is the best one.
+nlohmann::json sampling_json(const Sampling& sampling);
 
 // A row of bench.jsonl (docs/interface.md), whole on rank 0.
 nlohmann::json bench_row(Engine& engine, const BenchCell& cell, const Prefilled& prefill,

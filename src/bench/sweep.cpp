@@ -27,11 +27,12 @@ public:
             for (const BenchCell& cell : cells) {
                 if (!go_on())
                     return false;
-                const DecodeMeasure decode =
-                    measure_decode(engine_, prefilled, length, cell.batch, cell.new_tokens);
+                const DecodeMeasure decode = measure_decode(engine_, prefilled, length, cell.batch,
+                                                            cell.new_tokens, sweep_.sampling);
                 nlohmann::json row =
                     bench_row(engine_, cell, prefilled, decode, sweep_.all, sweep_.alone);
                 row["repetition"] = number;
+                row["sampling"] = sampling_json(sweep_.sampling);
                 if (number >= 0 && engine_.comm().rank() == 0)
                     sweep_.row(row_id(cell, number), std::move(row));
             }

@@ -16,6 +16,7 @@ struct Sweep {
     std::function<void(const std::string& id, nlohmann::json)> row;  // on rank 0
     std::function<bool()> stopped;  // on rank 0, asked before each prefill and each row
     Ceilings all = {}, alone = {};  // of all ranks, of this one
+    Sampling sampling = {};         // of every step
 };
 
 // Measures what is not done. False: stopped. Collective.

@@ -39,7 +39,8 @@ std::vector<Group> groups_of(const std::vector<json>& rows) {
 Spread spread_of(const Group& group, const char* part, const std::string& key) {
     std::vector<double> values;
     for (const json* row : group)
-        if (const json& value = (*row)[part][key]; value.is_number())
+        if (const json value = row->value(part, json::object()).value(key, json());
+            value.is_number())
             values.push_back(value);
     return spread(values);
 }
@@ -105,9 +106,10 @@ std::string csv_table(const std::vector<json>& rows) {
     std::vector<std::pair<const char*, std::string>> columns;
     for (const json& row : rows)
         if (columns.empty() && row.value("kind", "") == "cell" && row.value("fits", true))
-            for (const char* part : {"prefill", "decode", "kv"})
-                for (const auto& [key, value] : row[part].items())
-                    columns.emplace_back(part, key);
+            for (const char* part : {"prefill", "decode", "kv", "memory"})
+                if (const auto found = row.find(part); found != row.end())
+                    for (const auto& [key, value] : found->items())
+                        columns.emplace_back(part, key);
     std::string out = fmt::format("{},n", fmt::join(kKeys, ","));
     for (const auto& [part, key] : columns)
         out += fmt::format(",{}_{}_mean,{}_{}_sd", part, key, part, key);

@@ -59,7 +59,8 @@ std::vector<TraceRequest> read_trace(const RunConfig::Bench& bench) {
     return out;
 }
 
-json play_trace(Engine& engine, const RunConfig& config, const std::vector<TraceRequest>& trace) {
+json play_trace(Engine& engine, const RunConfig& config, const std::vector<TraceRequest>& trace,
+                const Sampling& sampling) {
     std::mt19937_64 random(std::uint64_t(config.bench.seed));
     std::size_t next = 0;
     std::vector<double> ttft_s, total_s, between_ms;
@@ -71,6 +72,8 @@ json play_trace(Engine& engine, const RunConfig& config, const std::vector<Trace
                 return {};
             const TraceRequest& t = trace[next];
             Request r;
+            r.sampling = sampling;
+            r.sampling.seed += next;
             r.id = std::to_string(next++);
             r.not_before_s = t.arrival_s;
             r.max_new_tokens = t.output;

@@ -47,6 +47,8 @@ std::string study_digest(const RunConfig& config, const PlanInput& plan, int thr
         all.erase(key);
     all["what"] = {plan.ranks,         threads,           random.value_or(0),
                    random.has_value(), config.bench.seed, config.bench.text};
+    if (json sampling = sampling_json(sampling_of(config)); !sampling.is_null())
+        all["sampling"] = std::move(sampling);
     return hex64(fnv1a(all.dump()));
 }
 
@@ -155,6 +157,10 @@ ExitCode run_bench(CommandContext& context) {
         check_types(config, dev->types());
         shard_of(model, world.size(), world.rank());
         study_policies(config, model);
+        if (config.bench.requests.empty() && Sampler(sampling_of(config)).needs_logits())
+            throw usage_error(
+                "generation.repetition_penalty and generation.logprobs need all logits on the "
+                "host, and the steps that bench measures do without: leave them unset");
         if (!config.bench.requests.empty())
             trace = read_trace(config.bench);
     });
@@ -181,7 +187,7 @@ ExitCode run_bench(CommandContext& context) {
             load_engine(context, *dev, *group, config, study.plan, options.quiet(), random);
         const json about = facts(world, *dev, config, study.plan, random.has_value());
         if (!trace.empty()) {
-            json row = play_trace(*engine, config, trace);
+            json row = play_trace(*engine, config, trace, sampling_of(config));
             row["id"] = fmt::format("requests/{}", rows.done.size());
             row.update(about);
             print_once(context, row.dump(1) + "\n");
@@ -192,19 +198,20 @@ ExitCode run_bench(CommandContext& context) {
         Progress bar("bench, rows", count_rows(config, model, study.prompts),
                      first && !options.quiet());
         std::int64_t n = std::int64_t(rows.done.size());
-        Sweep sweep{.prompts = study.prompts,
-                    .done = rows.done,
-                    .prompt = prompts,
-                    .row =
-                        [&](const std::string& id, json row) {
-                            row["id"] = id;
-                            row.update(about);
-                            rows.keep(std::move(row));
-                            bar.update(++n);
-                        },
-                    .stopped = [&] { return signals.came(); },
-                    .all = all,
-                    .alone = alone};
+        const Sweep sweep{.prompts = study.prompts,
+                          .done = rows.done,
+                          .prompt = prompts,
+                          .row =
+                              [&](const std::string& id, json row) {
+                                  row["id"] = id;
+                                  row.update(about);
+                                  rows.keep(std::move(row));
+                                  bar.update(++n);
+                              },
+                          .stopped = [&] { return signals.came(); },
+                          .all = all,
+                          .alone = alone,
+                          .sampling = sampling_of(config)};
         all_done = run_sweep(*engine, config, sweep);
     }
     if (first)

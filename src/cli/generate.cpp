@@ -109,12 +109,13 @@ ExitCode run_generate(CommandContext& context) {
     }
     Generation generation;
     {
-        const std::int64_t chunks = (plan.prompt + plan.chunk - 1) / plan.chunk;
+        const std::int64_t chunk = workspace_size(plan).chunk;
+        const std::int64_t chunks = (plan.prompt + chunk - 1) / chunk;
         Progress bar("prefill, layers x chunks", model.n_layers * chunks,
                      first && !options.quiet());
         PrefillOptions prefill{.check = config.check};
         prefill.progress = [&](int layer, int tokens) {
-            bar.update(layer * chunks + (tokens + plan.chunk - 1) / plan.chunk);
+            bar.update(layer * chunks + (tokens + chunk - 1) / chunk);
         };
         generation = engine->generate(
             request,

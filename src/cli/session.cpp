@@ -34,7 +34,7 @@ std::size_t library_bytes(const PlanInput& plan, const Backend& dev) {
         return 0;
     const bool by_nccl =
         plan.ranks > 1 && !nccl_version().empty() && (device.ranks == 1 || nccl_shares_gpus());
-    return gpu_library_bytes + (by_nccl ? nccl_bytes : 0);
+    return gpu_library_bytes(plan, by_nccl);
 }
 
 // A sum over the ranks that share this rank's memory, and what libraries take for them.
@@ -276,8 +276,12 @@ std::unique_ptr<Engine> load_engine(CommandContext& context, Backend& dev, Commu
     spdlog::debug("loaded in {:.2f} s: {} of weights on {}", engine->load_seconds(),
                   human_bytes(double(engine->model().weight_bytes())), dev.info().name);
     // What each half of a block sums over ranks.
+    const Rank rank{dev, group, nullptr};
+    std::vector<Stream> streams{rank.stream};
+    if (workspace_size(plan).overlap)
+        streams.push_back(rank.wire);
     for (Tensor* sums : {&engine->workspace().delta, &engine->workspace().other_delta}) {
-        Buffer memory = nccl_symmetric_memory(group, sums->bytes());
+        Buffer memory = nccl_symmetric_memory(group, streams, sums->bytes());
         if (memory.data())
             *sums = Tensor(std::move(memory), sums->dtype(), sums->shape());
     }

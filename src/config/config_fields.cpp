@@ -107,8 +107,8 @@ std::vector<ConfigField> make_fields() {
         flag("generation.ignore_eos", MEMBER(generation.ignore_eos),
              "go on after the model's end of sequence"),
 
-        integer("engine.prefill_chunk", MEMBER(engine.prefill_chunk), 1, most_tokens,
-                "tokens that pass through a layer at once"),
+        word_or_number("engine.prefill_chunk", MEMBER(engine.prefill_chunk), "auto", 1, most_tokens,
+                       "a number of tokens", "tokens that pass through a layer at once"),
         integer("engine.max_batch", MEMBER(engine.max_batch), 1, 4096,
                 "requests that decode together at most"),
         integer("engine.interleave", MEMBER(engine.interleave), 0, 86400000,

@@ -55,7 +55,7 @@ struct RunConfig {
         bool ignore_eos = false;
     } generation;
     struct Engine {
-        int prefill_chunk = 2048;  // tokens
+        std::string prefill_chunk = "auto";  // tokens
         int max_batch = 8;
         int interleave =
             100;  // ms that running requests stand still, at most, between layers of a prompt

@@ -63,4 +63,12 @@ Generation Engine::generate(const Request& request, const OnToken& on_token,
     return out;
 }
 
+double step_bytes(const Engine& engine, const std::vector<const SequenceCache*>& caches) {
+    const Model& model = engine.model();
+    std::size_t bytes = model.weight_bytes() - (model.head ? model.embedding.bytes() : 0);
+    for (const SequenceCache* cache : caches)
+        bytes += cache->kept_bytes();
+    return double(bytes);
+}
+
 }  // namespace cake

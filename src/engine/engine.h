@@ -18,8 +18,9 @@ struct Request {
     int max_new_tokens = 0;
     Sampling sampling;
     std::vector<TokenId> end_of_sequence;  // empty: generate through
-    bool first_is_answer = false;          // the first token is none of these, and logprobs are of the others
-    double not_before_s = 0;               // when it arrives, after serve() began
+    bool first_is_answer =
+        false;                // the first token is none of these, and logprobs are of the others
+    double not_before_s = 0;  // when it arrives, after serve() began
 };
 
 // What one layer kept after prefill.
@@ -100,5 +101,8 @@ private:
     Work work_;
     double load_s_ = 0;
 };
+
+// Bytes that a decode step reads on this rank: all weights but the embedding's other rows, and the caches.
+double step_bytes(const Engine& engine, const std::vector<const SequenceCache*>& caches);
 
 }  // namespace cake

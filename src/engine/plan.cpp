@@ -15,7 +15,7 @@ PlanInput plan_input(const RunConfig& config, const ModelConfig& model, int rank
     in.ranks = ranks;
     in.prompt = prompt;
     in.new_tokens = new_tokens;
-    in.chunk = config.engine.prefill_chunk;
+    in.chunk = int(number_in(config.engine.prefill_chunk).value_or(types.gpu ? 8192 : 2048));
     in.page_tokens = int(number_in(config.engine.page_tokens).value_or(0));
     in.weights = requested_types(model, config.model.dtype, config.model.path, types.weights);
     const std::string& cache = config.engine.cache_dtype;
@@ -26,6 +26,8 @@ PlanInput plan_input(const RunConfig& config, const ModelConfig& model, int rank
         cache == "f32" || (cache == "auto" && main != DType::BF16 && main != DType::F16);
     in.cache = wide ? DType::F32 : DType::BF16;
     in.activation = types.activation;
+    const auto& g = config.generation;
+    in.greedy = g.temperature <= 0 && g.repetition_penalty == 1 && g.logprobs == 0;
     in.gpu = types.gpu;
     const std::string& residual = config.engine.residual_dtype;
     in.residual = residual == "bf16"  ? DType::BF16
@@ -40,6 +42,7 @@ RunConfig resolved_config(RunConfig config, const PlanInput& plan) {
     config.model.dtype =
         weights == DType::F32 || weights == DType::BF16 ? name(*weights) : std::string_view("auto");
     config.engine.cache_dtype = name(plan.cache);
+    config.engine.prefill_chunk = std::to_string(plan.chunk);
     config.engine.page_tokens = std::to_string(page_tokens(plan));
     return config;
 }
@@ -68,12 +71,14 @@ std::vector<int> critical_prompts(const PlanInput& in, const Policy& p) {
 WorkspaceSize workspace_size(const PlanInput& in) {
     WorkspaceSize z;
     z.prompt = in.prompt;
-    z.chunk = std::min(in.chunk, in.prompt);
+    z.overlap = in.overlap && in.ranks > 1;
+    z.chunk = in.chunk;
+    z.chunk = z.chunk_of(in.prompt);
+    z.overlap = z.overlap && z.chunk < in.prompt;
     z.batch = in.batch;
     z.cache_dtype = in.cache;
     z.activation_dtype = in.activation;
     z.residual_dtype = in.residual;
-    z.overlap = in.overlap && in.ranks > 1 && in.chunk < in.prompt;
     for (const Policy& p : in.policies) {
         z.selects |= p.evicts(in.prompt);
         z.columns |= p.observe == Observe::All;
@@ -85,6 +90,12 @@ WorkspaceSize workspace_size(const PlanInput& in) {
                          in.batch * decode_row_floats(p, in.model.n_layers, prompt, in.new_tokens));
     }
     return z;
+}
+
+std::size_t gpu_library_bytes(const PlanInput& in, bool by_nccl) {
+    const std::size_t mib = std::size_t(1) << 20;
+    const std::size_t streams = by_nccl ? 1 + workspace_size(in).overlap : 0;
+    return 256 * mib + streams * 768 * mib;
 }
 
 namespace {
@@ -198,7 +209,7 @@ TrafficPlan plan_traffic(const PlanInput& in) {
         return t;
     const std::int64_t L = in.model.n_layers, S = in.prompt,
                        row = std::int64_t(bytes_of(in.residual, in.model.d_model));
-    const std::int64_t chunk = std::min<std::int64_t>(in.chunk, S);
+    const std::int64_t chunk = workspace_size(in).chunk;
     t.prefill_all_reduces = 1 + 2 * L * ((S + chunk - 1) / chunk);
     t.prefill_all_reduce_bytes = (1 + 2 * L) * S * row;
     for (const Policy& p : in.policies)

@@ -32,6 +32,8 @@ struct PlanInput {
     bool gpu = false;             // kernels take memory beside what they are given
     // The block's all-reduces can be made beside computing: those of NCCL can, what passes through the host cannot.
     bool overlap = false;
+    // Each token is the likeliest one: ranks exchange those of their parts of the vocabulary in place of logits.
+    bool greedy = true;
 };
 
 // What a configuration asks for, "auto" resolved for a backend that computes in `types`: weights are as the files at model.path
@@ -60,10 +62,9 @@ std::int64_t pages_needed(const Policy& policy, int n_layers, int prompt, int ne
 // backend: 14 MiB alone, 24 to 28 as one of 2 to 4 ranks, 32 with the tokenizer of SmolLM2.
 inline constexpr std::size_t process_bytes = std::size_t(32) << 20;
 // What CUDA's libraries take of a GPU beside what is planned, once a run is under way: kernels of cuBLASLt and cuDNN, which are
-// loaded when they are first used (assumed); and NCCL's buffers, where it connects ranks (others have measured 544 MiB on two
-// A100 and 688 MiB on four: github.com/NVIDIA/nccl, issue 964).
-inline constexpr std::size_t gpu_library_bytes = std::size_t(256) << 20;
-inline constexpr std::size_t nccl_bytes = std::size_t(768) << 20;
+// loaded when they are first used (256 MiB, assumed); and, where NCCL connects ranks, its buffers for each stream that ranks
+// speak in (768 MiB; others have measured 544 MiB on two A100 and 688 MiB on four: github.com/NVIDIA/nccl, issue 964).
+std::size_t gpu_library_bytes(const PlanInput& input, bool by_nccl);
 
 struct RankPlan {
     Shard shard;

@@ -40,9 +40,15 @@ double weights_read(const PlanInput& in, const Shard& s) {
     return double(model_bytes(in.model, s, in.weights, in.activation) - embedding);
 }
 
+std::int64_t prefill_chunks(const PlanInput& in) {
+    const int chunk = workspace_size(in).chunk;
+    return (in.prompt + chunk - 1) / chunk;
+}
+
 PrefillTime prefill_work(const PlanInput& in, const Policy& policy, const Shard& s,
                          const Rates& rate) {
-    const double S = in.prompt, chunks = (in.prompt + in.chunk - 1) / in.chunk;
+    const double S = in.prompt;
+    const auto chunks = double(prefill_chunks(in));
     PrefillTime t;
     t.linear = std::max(2 * (S * layer_macs(in.model, s) + logits_macs(in.model, s)) / rate.gemm,
                         chunks * weights_read(in, s) / rate.bytes);
@@ -82,7 +88,7 @@ void add_messages(const PlanInput& in, const Machine& m, Prediction& p) {
     };
     if (workspace_size(in).overlap) {
         // The embedding's sum, the first, is beside nothing.
-        const std::int64_t chunks = (in.prompt + in.chunk - 1) / in.chunk;
+        const std::int64_t chunks = prefill_chunks(in);
         const double waited_for = double(chunks % 2 == 0 ? 1 : 2) / double(2 * chunks);
         const double sums = sum(t.prefill_all_reduces - 1, double(t.prefill_all_reduce_bytes) *
                                                                double(2 * L) / double(2 * L + 1));
@@ -90,7 +96,7 @@ void add_messages(const PlanInput& in, const Machine& m, Prediction& p) {
             std::min((1 - waited_for) * sums, p.prefill.linear + p.prefill.attention);
     }
     // An all-gather sends half of what a sum does.
-    p.gather_bytes = in.ranks > 1 ? in.batch * row : 0;
+    p.gather_bytes = in.ranks == 1 ? 0 : in.batch * (in.greedy ? 8 * in.ranks : row);
     p.prefill.all_reduce = sum(t.prefill_all_reduces, double(t.prefill_all_reduce_bytes)) +
                            sum(t.statistics_bytes > 0 ? L : 0, double(t.statistics_bytes)) +
                            sum(t.score_all_reduces, double(t.score_all_reduce_bytes)) +

@@ -38,8 +38,7 @@ struct Prediction {
     StepTime step;
     double weight_bytes = 0, kv_bytes = 0;  // that the slowest rank reads in a step
     TrafficPlan traffic;
-    std::int64_t gather_bytes =
-        0;  // logits of all ranks: once a prefill (a row of them), once a step
+    std::int64_t gather_bytes = 0;  // once a step: of all ranks' likeliest tokens, or logits
     double prompt_tokens_per_s = 0;
     double tokens_per_s = 0;  // decoding, of the whole batch
 };

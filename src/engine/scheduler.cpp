@@ -78,6 +78,7 @@ public:
 private:
     bool decides() const { return engine_.comm().rank() == 0; }
     Turn next_turn();
+    std::int64_t pages_of(int prompt_tokens, int new_tokens) const;
     bool fits(const Request& request) const;
     bool has_arrived() const { return since_serve_.seconds() >= waiting_->not_before_s; }
     void wait_for_arrival() const;
@@ -110,9 +111,14 @@ private:
     Timer since_step_, since_serve_;
 };
 
+// Pages that a request takes, from admission to its end.
+std::int64_t Scheduler::pages_of(int prompt_tokens, int new_tokens) const {
+    return pages_needed(policy_, model_.config.n_layers, prompt_tokens, new_tokens,
+                        engine_.pool().layout());
+}
+
 bool Scheduler::fits(const Request& request) const {
-    const std::int64_t needed =
-        pages_needed(engine_, int(request.prompt.size()), request.max_new_tokens);
+    const std::int64_t needed = pages_of(int(request.prompt.size()), request.max_new_tokens);
     return int(running_.size()) < engine_.plan().batch &&
            reserved_ + needed <= engine_.pool().n_pages();
 }
@@ -167,7 +173,7 @@ std::unique_ptr<Running> Scheduler::admit(const Turn& turn) {
                    (plan.shorter || turn.prompt_tokens == plan.prompt),
                "a prompt of {} and {} new tokens, planned for {} and {}", turn.prompt_tokens,
                turn.new_tokens, plan.prompt, plan.new_tokens);
-    const std::int64_t pages = pages_needed(engine_, turn.prompt_tokens, turn.new_tokens);
+    const std::int64_t pages = pages_of(turn.prompt_tokens, turn.new_tokens);
     CAKE_CHECK(reserved_ + pages <= engine_.pool().n_pages(), "{} pages of {}, {} are reserved",
                pages, engine_.pool().n_pages(), reserved_);
     reserved_ += pages;
@@ -387,20 +393,6 @@ std::vector<LayerResult> Scheduler::layer_results(const SequenceCache& cache,
 
 bool serve(Engine& engine, const Feed& feed, const ServeOptions& options) {
     return Scheduler(engine, feed, options).run();
-}
-
-double step_bytes(const Engine& engine, const std::vector<const SequenceCache*>& caches) {
-    const Model& model = engine.model();
-    std::size_t bytes = model.weight_bytes() - (model.head ? model.embedding.bytes() : 0);
-    for (const SequenceCache* cache : caches)
-        bytes += cache->kept_bytes();
-    return double(bytes);
-}
-
-std::int64_t pages_needed(const Engine& engine, int prompt_tokens, int new_tokens) {
-    const PlanInput& plan = engine.plan();
-    return pages_needed(plan.policies.front(), plan.model.n_layers, prompt_tokens, new_tokens,
-                        engine.pool().layout());
 }
 
 }  // namespace cake

@@ -34,10 +34,4 @@ struct ServeOptions {
 // than planned.
 bool serve(Engine& engine, const Feed& feed, const ServeOptions& options = {});
 
-// Bytes that a decode step reads on this rank: all weights but the embedding's other rows, and the caches.
-double step_bytes(const Engine& engine, const std::vector<const SequenceCache*>& caches);
-
-// Pages that a request takes, from admission to its end.
-std::int64_t pages_needed(const Engine& engine, int prompt_tokens, int new_tokens);
-
 }  // namespace cake

@@ -71,6 +71,13 @@ const TensorInfo* Checkpoint::find(const std::string& name) const {
     return at == impl_->index.end() ? nullptr : &impl_->infos[at->second];
 }
 
+std::optional<RandomMatrix> Checkpoint::random_matrix(const std::string& name) const {
+    const TensorInfo* tensor = find(name);
+    if (!impl_->seed || !tensor || tensor->shape.rank() < 2)
+        return {};
+    return cake::random_matrix(*tensor, *impl_->seed);
+}
+
 namespace {
 
 // Bytes of a file that may lie in memory at a time while a slice is copied.
@@ -147,8 +154,11 @@ void Checkpoint::read(const std::string& name, Range rows, Range columns, View o
     if (at == impl_->index.end())
         throw usage_error("{} has no tensor {} (it has {}); is it a model of another architecture?",
                           impl_->path, quote(name), impl_->infos.size());
-    if (impl_->seed)
-        return fill_random(impl_->infos[at->second], *impl_->seed, rows, columns, out);
+    if (impl_->seed) {
+        CAKE_CHECK(!random_matrix(name), "{} is made, not read: random_matrix() says of what",
+                   name);
+        return fill_vector(impl_->infos[at->second], out);
+    }
     const StoredTensor& tensor = impl_->files.tensors[at->second];
     if (!tensor.dtype || !is_weight_type(*tensor.dtype))
         throw usage_error(

@@ -2,9 +2,11 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "base/random_matrix.h"
 #include "base/tensor.h"
 
 namespace cake {
@@ -43,7 +45,7 @@ public:
     // model.safetensors.index.json), or a .gguf file (the first, if it is split into parts).
     static Checkpoint open(const std::string& path);
 
-    // No files: these tensors (name, dtype, shape), made when they are read (random_weights.h).
+    // No files: these tensors (name, dtype, shape), of random weights (random_weights.h).
     static Checkpoint random(std::vector<TensorInfo> tensors, std::uint64_t seed);
 
     Checkpoint(Checkpoint&&) noexcept;
@@ -55,6 +57,9 @@ public:
     const GgufFile* gguf() const;
     const std::vector<TensorInfo>& tensors() const;
     const TensorInfo* find(const std::string& name) const;
+    // The numbers of a matrix of random weights, which are made where they are wanted and are not read. Nothing for what is
+    // in files, and for vectors.
+    std::optional<RandomMatrix> random_matrix(const std::string& name) const;
 
     // Copies rows x columns of a matrix (or `rows` of a vector, `columns` then ignored) to `out`
     // ([rows.size(), columns.size()], host memory), and hands the mapped pages back to the system. `out` is F32, BF16

@@ -21,34 +21,42 @@ void all_reduce(const Rank& rank, View data) {
 }
 
 // The half of a block that attends, but for the sum over ranks: delta = this rank's part of attention(norm(x)), that of its
-// own heads.  x, delta: [n, d_model]. `attend` turns queries, keys and values [n, (n_q + 2 n_kv) d_head] into
-// [n, n_q d_head]. `at_once`: rows that pass through a linear layer at a time.
+// own heads.  x, delta: [n, d_model]. `owed`: what the layer before has to add to x first, or empty. `attend` turns
+// queries, keys and values [n, (n_q + 2 n_kv) d_head] into [n, n_q d_head]. `at_once`: rows that pass through a linear layer
+// at a time.
 template <typename Attend>
-void attention_half(const Rank& rank, const Model& model, const LayerWeights& w, View x, View delta,
-                    Workspace& ws, std::int64_t at_once, Attend attend) {
+void attention_half(const Rank& rank, const Model& model, const LayerWeights& w, View x, View owed,
+                    View delta, Workspace& ws, std::int64_t at_once, Attend attend) {
     const std::int64_t n = x.dim(0);
     View normed = ws.normed.view().rows(0, n);
     View qkv = ws.qkv.view().rows(0, n);
     View attn = ws.attn.view().rows(0, n);
 
-    rank.dev.rms_norm(rank.stream, x, w.attn_norm, model.config.rms_eps, normed);  // [n, d_model]
+    if (owed.data())
+        rank.dev.add_rms_norm(rank.stream, x, owed, w.attn_norm, model.config.rms_eps, normed);
+    else
+        rank.dev.rms_norm(rank.stream, x, w.attn_norm, model.config.rms_eps, normed);
     linear(rank, normed, w.qkv, w.qkv_bias, qkv, at_once);  // [n, (n_q + 2 n_kv) d_head]
     attend(qkv, attn);                                      // [n, n_q d_head]
     linear(rank, attn, w.out, {}, delta, at_once);          // [n, d_model]
 }
 
-// The other half: x += delta, now the sum over ranks, then delta = this rank's part of mlp(norm(x)), that of its own columns.
+// The other half: x += delta, now the sum over ranks, then delta = this rank's part of mlp(norm(x)), that of its own columns, a
+// part of the rows after another.
 void mlp_half(const Rank& rank, const Model& model, const LayerWeights& w, View x, View delta,
               Workspace& ws, std::int64_t at_once) {
     const std::int64_t n = x.dim(0);
     View normed = ws.normed.view().rows(0, n);
-    View gate_up = ws.gate_up.view().rows(0, n);
-    View act = ws.act.view().rows(0, n);
 
     rank.dev.add_rms_norm(rank.stream, x, delta, w.mlp_norm, model.config.rms_eps, normed);
-    linear(rank, normed, w.gate_up, {}, gate_up, at_once);  // [n, 2 ff]
-    rank.dev.silu_mul(rank.stream, gate_up, act);           // [n, ff]
-    linear(rank, act, w.down, {}, delta, at_once);          // [n, d_model]
+    for (std::int64_t r = 0; r < n; r += mlp_rows) {
+        const std::int64_t m = std::min<std::int64_t>(mlp_rows, n - r);
+        View gate_up = ws.gate_up.view().rows(0, m);
+        View act = ws.act.view().rows(0, m);
+        linear(rank, normed.rows(r, m), w.gate_up, {}, gate_up, at_once);  // [m, 2 ff]
+        rank.dev.silu_mul(rank.stream, gate_up, act);                      // [m, ff]
+        linear(rank, act, w.down, {}, delta.rows(r, m), at_once);          // [m, d_model]
+    }
 }
 
 // One of the chunks that are in a block together, and the sum over ranks that it waits for. Alone, it waits in the stream
@@ -159,11 +167,12 @@ LayerKv forward_layer(const Rank& rank, const Model& model, int l, View x, Works
     // Attention of a chunk needs keys of this layer up to its own end only, so each chunk passes through the whole
     // block; what a block needs beside x and K, V is of a chunk's size.
     const LayerWeights& w = model.layers[std::size_t(l)];
+    const std::int64_t chunk = ws.size.chunk_of(int(S));
     const auto attend = [&](Lane& lane, std::int64_t first) {
-        const std::int64_t n = std::min<std::int64_t>(ws.size.chunk, S - first);
+        const std::int64_t n = std::min(chunk, S - first);
         View q = ws.q.view().rows(0, n);  // [n, n_q, d_head]
         lane.enter(x.rows(first, n));
-        attention_half(rank, model, w, lane.x(), lane.delta(), ws, n, [&](View qkv, View attn) {
+        attention_half(rank, model, w, lane.x(), {}, lane.delta(), ws, n, [&](View qkv, View attn) {
             auto t = rank.time(Phase::Attention);
             rank.dev.rope_split(rank.stream, qkv, model.inv_freq, model.rope_scale(), first, q,
                                 kv.k, kv.v);
@@ -183,7 +192,6 @@ LayerKv forward_layer(const Rank& rank, const Model& model, int l, View x, Works
 
     // Chunks in pairs, where the workspace has what two take turns in: each sum then has half a block of the other chunk
     // to hide behind. What both compute in, they use one after the other.
-    const std::int64_t chunk = ws.size.chunk;
     const bool in_turn = ws.other_delta.bytes() > 0 && chunk < S;
     Lane even(rank, ws.delta, in_turn), odd(rank, ws.other_delta, in_turn);
     for (std::int64_t first = 0; first < S; first += in_turn ? 2 * chunk : chunk) {
@@ -210,15 +218,17 @@ void decode_layer(const Rank& rank, const Model& model, int l, View x, const Pag
     View q = ws.q.view().rows(0, x.dim(0));          // [batch, n_q, d_head]
     View delta = ws.delta.view().rows(0, x.dim(0));  // [batch, d_model]
 
-    attention_half(rank, model, w, x, delta, ws, at_once, [&](View qkv, View attn) {
-        auto t = rank.time(Phase::Attention);
-        rank.dev.rope_append(rank.stream, qkv, model.inv_freq, model.rope_scale(), l, kv, q);
-        rank.dev.decode_attention(rank.stream, q, l, kv, probs, attn.reshaped(q.shape()));
-    });
+    attention_half(
+        rank, model, w, x, l > 0 ? delta : View(), delta, ws, at_once, [&](View qkv, View attn) {
+            auto t = rank.time(Phase::Attention);
+            rank.dev.rope_append(rank.stream, qkv, model.inv_freq, model.rope_scale(), l, kv, q);
+            rank.dev.decode_attention(rank.stream, q, l, kv, probs, attn.reshaped(q.shape()));
+        });
     all_reduce(rank, delta);
     mlp_half(rank, model, w, x, delta, ws, at_once);
     all_reduce(rank, delta);
-    rank.dev.add(rank.stream, x, delta);
+    if (l + 1 == model.config.n_layers)
+        rank.dev.add(rank.stream, x, delta);
 }
 
 void lm_head(const Rank& rank, const Model& model, View x, Workspace& ws) {

@@ -34,7 +34,8 @@ LayerKv forward_layer(const Rank& rank, const Model& model, int l, View x, Works
                       const OnQueries& on_queries, const OnTokens& on_tokens = {});
 
 // Passes one token of each sequence, x [batch, d_model], through layer l, in place; keys and values join the cache.
-// Softmax rows are left in probs where it wants them.
+// Softmax rows are left in probs where it wants them. What the MLP adds to x stays in ws.delta until the next layer's norm, or,
+// behind the last one, is added.
 void decode_layer(const Rank& rank, const Model& model, int l, View x, const PagedBatch& kv,
                   const RaggedRows& probs, Workspace& ws);
 

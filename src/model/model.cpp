@@ -35,6 +35,10 @@ private:
     };
 
     Tensor read(const std::vector<Part>& parts, DType dtype, Shape shape) {
+        if (is_quantized(dtype) && checkpoint_.random_matrix(parts[0].name))
+            throw usage_error(
+                "random weights are f32, bf16 or f16, and {} is {}; set model.dtype to bf16 or f32",
+                parts[0].name, name(dtype));
         Tensor out = dev_.tensor(dtype, shape);
         std::int64_t at = 0;
         for (const Part& p : parts) {
@@ -45,6 +49,8 @@ private:
     }
 
     void read(const Part& p, View out) {
+        if (const auto random = checkpoint_.random_matrix(p.name))
+            return dev_.fill_random({}, *random, p.rows.begin, p.columns.begin, out);
         const std::int64_t width = std::max<std::int64_t>(out.shape().row_elements(), 1);
         const std::int64_t step = std::max<std::int64_t>(staging_elements / width, 1);
         for (std::int64_t r = 0; r < p.rows.size(); r += step) {

@@ -17,7 +17,8 @@ std::vector<Row> table(const ModelConfig& m, const Shard& s, const WorkspaceSize
     using W = Workspace;
     using B = WorkspaceBytes;
     const std::int64_t chunk = std::min(z.chunk, z.prompt);
-    const std::int64_t n = std::max<std::int64_t>(chunk, z.batch);
+    const std::int64_t n = std::max<std::int64_t>(chunk, z.batch),
+                       m_rows = std::min<std::int64_t>(n, mlp_rows);
     const std::int64_t S = z.prompt, d = m.d_head, n_q = s.n_q(), n_kv = s.n_kv(), ff = s.ff.size();
     const std::int64_t seen = z.window > 0 ? S : 0;
     const std::int64_t summed = z.columns ? S : 0;
@@ -32,8 +33,8 @@ std::vector<Row> table(const ModelConfig& m, const Shard& s, const WorkspaceSize
         {&W::attn, &B::other, act, {n, n_q * d}},
         {&W::delta, &B::other, z.residual_dtype, {n, m.d_model}},
         {&W::other_delta, &B::other, z.residual_dtype, {z.overlap ? chunk : 0, m.d_model}},
-        {&W::gate_up, &B::other, act, {n, 2 * ff}},
-        {&W::act, &B::other, act, {n, ff}},
+        {&W::gate_up, &B::other, act, {m_rows, 2 * ff}},
+        {&W::act, &B::other, act, {m_rows, ff}},
         {&W::k, &B::uncut_layer, z.cache_dtype, {n_kv, S, d}},
         {&W::v, &B::uncut_layer, z.cache_dtype, {n_kv, S, d}},
         {&W::q_window, &B::other, act, {z.window, n_q, d}},
@@ -57,6 +58,12 @@ std::vector<Row> table(const ModelConfig& m, const Shard& s, const WorkspaceSize
 }
 
 }  // namespace
+
+int WorkspaceSize::chunk_of(int tokens) const {
+    constexpr int least = 1024, step = 128;  // step: of tiles of matrix products
+    const int half = (tokens / 2 + step) / step * step;
+    return std::min({chunk, tokens, overlap ? std::max(half, least) : tokens});
+}
 
 Workspace::Workspace(Backend& dev, const ModelConfig& model, const Shard& shard,
                      const WorkspaceSize& z)

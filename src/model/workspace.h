@@ -23,9 +23,17 @@ struct WorkspaceSize {
     DType cache_dtype = DType::F32;
     DType activation_dtype = DType::F32;
     DType residual_dtype = DType::F32;  // of x, decode_x and the deltas
+
+    // Tokens of a prompt of so many that pass at a time: `chunk`, or all; half of it where chunks take turns, since one alone
+    // has nothing to hide its sums behind, but where halves would be too short to fill a GPU.
+    int chunk_of(int tokens) const;
 };
 
-// n = rows of a block: the larger of chunk and batch. S = prompt. The block and q_window are of the activation type, what is
+// Rows that pass through an MLP at a time, whose gates are by far the widest of a block: as many as keep a GPU's matrix products at
+// their best.
+inline constexpr int mlp_rows = 2048;
+
+// n = rows of a block: the larger of chunk and batch; m = those of its MLP, n or mlp_rows. S = prompt. The block and q_window are of the activation type, what is
 // observed and logits F32, where no other type is said.
 struct Workspace {
     WorkspaceSize size;
@@ -39,8 +47,8 @@ struct Workspace {
     Tensor attn;         // [n, n_q d_head]
     Tensor delta;        // [n, d_model] what a half of the block adds to x
     Tensor other_delta;  // [chunk, d_model] the same of the other of two chunks that take turns
-    Tensor gate_up;      // [n, 2 ff]
-    Tensor act;          // [n, ff]
+    Tensor gate_up;      // [m, 2 ff]
+    Tensor act;          // [m, ff]
     // The one uncut layer.
     Tensor k, v;  // [n_kv, S, d_head] cache dtype
     // Observation.

@@ -1,4 +1,6 @@
 // The CPU, and the GPU where this program has CUDA and the machine a device.
+#include <cstdlib>
+
 #include "support/backends.h"
 #include "support/reference_dequant.h"
 
@@ -16,7 +18,7 @@ std::vector<BackendCase> backend_cases() {
                        DType::BF16,
                        {DType::BF16},
                        {DType::F32, DType::BF16, DType::F16},
-                       false,
+                       std::getenv("CAKE_TEST_SMALL") != nullptr,
                        false});
     return out;
 }

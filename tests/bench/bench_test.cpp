@@ -1,5 +1,4 @@
 // The arithmetic of `cake bench`: what is measured, and what is made of it.
-#include <cstring>
 #include <filesystem>
 #include <fstream>
 
@@ -11,7 +10,6 @@
 #include "bench/table.h"
 #include "bench/trace.h"
 #include "engine/request_report.h"
-#include "io/random_weights.h"
 #include "support/golden.h"
 #include "support/thread_comm.h"
 
@@ -107,6 +105,17 @@ TEST(Sweep, MeasuresEveryCombinationAndCountsItsBytes) {
         EXPECT_LT(row["kv"]["peak_bytes"], row["kv"]["full_bytes"]);
         EXPECT_EQ(rows.at("p200/full/b1/n4/0")["kv"]["kept_bytes"], 200 * token);
         EXPECT_EQ(row["prefill"]["flops"], prefill_flops(model, 200));
+        // Of all ranks: norms and what else is not sharded count for each.
+        double weights_of_all = 0, planned = 0;
+        const PlanInput plan = study_plan(config, model, ranks, 200);
+        for (int r = 0; r < ranks; ++r) {
+            weights_of_all += double(plan_rank(plan, r).weights);
+            planned += double(plan_rank(plan, r).total());
+        }
+        EXPECT_EQ(row["memory"]["weights_bytes"], weights_of_all);
+        EXPECT_EQ(row["memory"]["planned_bytes"], planned);
+        EXPECT_EQ(row["memory"]["device_peak_bytes"], nullptr) << "of a CPU";
+        EXPECT_EQ(row["sampling"], nullptr);
         const json &prefill = row["prefill"], &decode = row["decode"];
         EXPECT_NEAR(prefill["tokens_per_s"].get<double>() * prefill["s"].get<double>(), 200, 1e-6);
         EXPECT_NEAR(decode["tokens_per_s"].get<double>() * decode["s"].get<double>(), 12, 1e-6);
@@ -130,6 +139,25 @@ TEST(Sweep, HasRoomForTheStepThatIsNotTimed) {
     config.bench.new_tokens = {4};
     for (const auto& [id, row] : sweep_rows(1, config))
         EXPECT_TRUE(row.contains("decode")) << id;
+}
+
+// By each sequence's own random numbers.
+TEST(Sweep, SamplesStepsWhereItIsAskedTo) {
+    const Sampling sampling{.temperature = 2, .top_p = 0.9, .seed = 3, .top_k = 40};
+    RunConfig config = study();
+    config.bench.policies = {"full"};
+    const ModelConfig model = read_model_config(config.model.path);
+    auto dev = make_cpu_backend(1);
+    auto comm = make_self_communicator();
+    Engine engine(*dev, *comm, Checkpoint::open(config.model.path),
+                  study_plan(config, model, 1, 120));
+    const std::vector<TokenId> prompt(120, 7);
+    const auto from = measure_prefill(engine, prompt, {study_policies(config, model)[0]});
+    EXPECT_GT(measure_decode(engine, from[0], 120, 3, 4, sampling).times[Phase::Sampling], 0);
+    EXPECT_EQ(measure_decode(engine, from[0], 120, 3, 4).times[Phase::Sampling], 0);
+    EXPECT_EQ(sampling_json(sampling),
+              json({{"temperature", 2}, {"top_k", 40}, {"top_p", 0.9}, {"min_p", 0}}));
+    EXPECT_EQ(sampling_json({.top_p = 0.5}), nullptr) << "temperature 0 takes the best";
 }
 
 TEST(Sweep, StopsBetweenRowsAndGoesOnWithTheOthers) {
@@ -213,50 +241,6 @@ TEST(Trace, IsScaledAndPlayedInItsOrder) {
         EXPECT_THAT(error.what(), HasSubstr("cake_trace.jsonl:1: input_length is missing"));
     }
     std::filesystem::remove(path);
-}
-
-TEST(RandomWeights, AreTheSameInEverySliceAndOnEveryRank) {
-    const ModelConfig model = read_model_config(golden_path("tiny-llama") + "/model");
-    const Checkpoint weights = random_checkpoint(model, 3);
-    check_tensors(weights, model);
-    const std::string name = "model.layers.1.mlp.down_proj.weight";
-    const Tensor whole = Tensor::host(DType::F32, {model.d_model, model.d_ff});
-    weights.read(name, {0, model.d_model}, {0, model.d_ff}, whole);
-    const Tensor part = Tensor::host(DType::F32, {10, 7});
-    weights.read(name, {5, 15}, {3, 10}, part);
-    double sum = 0, squares = 0;
-    for (float x : whole.span<float>()) {
-        sum += x;
-        squares += double(x) * x;
-    }
-    const double n = double(model.d_model) * model.d_ff;
-    EXPECT_NEAR(sum / n, 0, 0.01);
-    EXPECT_NEAR(squares / n * model.d_ff, 1, 0.05);
-    for (int r = 0; r < 10; ++r)
-        for (int c = 0; c < 7; ++c)
-            EXPECT_EQ(part.view().row(r).as<float>()[c],
-                      whole.view().row(5 + r).as<float>()[3 + c]);
-    const Tensor norm = Tensor::host(DType::F32, {model.d_model});
-    weights.read("model.norm.weight", {0, model.d_model}, {0, 1}, norm);
-    EXPECT_EQ(norm.span<float>()[5], 1);
-}
-
-TEST(RandomWeights, AreTheSameWhateverThreadsMakeThem) {
-    const std::int64_t rows = 2048,
-                       columns = 512;  // enough for several threads; a row is made by one
-    const TensorInfo matrix{"some.weight",    DType::BF16, {rows, columns}, 0,
-                            "random weights", "BF16"};
-    for (const DType type : {DType::BF16, DType::F32}) {
-        const Tensor whole = Tensor::host(type, {rows, columns}),
-                     alone = Tensor::host(type, {1, columns});
-        fill_random(matrix, 5, {0, rows}, {0, columns}, whole);
-        for (std::int64_t r = 0; r < rows; ++r) {
-            fill_random(matrix, 5, {r, r + 1}, {0, columns}, alone);
-            ASSERT_EQ(std::memcmp(whole.view().row(r).data(), alone.view().data(), alone.bytes()),
-                      0)
-                << "row " << r;
-        }
-    }
 }
 
 }  // namespace

@@ -142,6 +142,22 @@ TEST_F(Bench, MeasuresAMachineThatPlanCanReckonWith) {
     }
 }
 
+TEST_F(Bench, SamplesWhereATemperatureIsSet) {
+    const auto sampled = [&](const char* setting) {
+        return bench({"--prompts", "100", "--repeat", "1", "--set", setting});
+    };
+    const ProgramResult r = run_program(sampled("generation.temperature=1"));
+    ASSERT_EQ(r.exit_code, 0) << r.err;
+    EXPECT_EQ(rows().at("p100/cake-48/b1/n4/0")["sampling"]["temperature"], 1);
+    // Greedy steps are something else, and rows of both would make one mean.
+    const ProgramResult greedy = run_program(sampled("generation.temperature=0"));
+    EXPECT_EQ(greedy.exit_code, 2);
+    EXPECT_THAT(greedy.err, HasSubstr("made with another configuration"));
+    const ProgramResult penalty = run_program(sampled("generation.repetition_penalty=1.2"));
+    EXPECT_EQ(penalty.exit_code, 2);
+    EXPECT_THAT(penalty.err, HasSubstr("leave them unset"));
+}
+
 TEST_F(Bench, PlaysATrace) {
     std::filesystem::create_directories(folder);
     const std::string trace = (folder / "trace.jsonl").string();

@@ -41,7 +41,7 @@ TEST(NcclCommunicator, SaysThatItIsNotPartOfThisBuild) {
     EXPECT_EQ(nccl_version(), "");
     EXPECT_THROW(make_nccl_communicator(make_self_communicator(), {}), NotCompiled);
     const auto other = make_self_communicator();
-    EXPECT_EQ(nccl_symmetric_memory(*other, 64).data(), nullptr);
+    EXPECT_EQ(nccl_symmetric_memory(*other, {}, 64).data(), nullptr);
 }
 
 }  // namespace

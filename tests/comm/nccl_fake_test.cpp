@@ -1,5 +1,6 @@
 // NCCL's host side, over a library that stands in for NCCL and CUDA (support/fake_nccl). On GPUs the same cases run in
 // nccl_mpi_test.cpp.
+#include <array>
 #include <cstdlib>
 #include <tuple>
 
@@ -116,7 +117,7 @@ TEST_F(NcclCommunicator, GivesUpWhereRanksDoNotFindEachOther) {
     });
     EXPECT_THAT(message, AllOf(HasSubstr("ncclCommInitRankConfig("), HasSubstr("(nccl.cpp:"),
                                HasSubstr("not done after 0.05 s")));
-    EXPECT_EQ(fake_nccl().aborted, 2);
+    EXPECT_EQ(fake_nccl().aborted, 4);
 }
 
 TEST_F(NcclCommunicator, ReportsAFailingNetworkWhileTheHostWaits) {
@@ -139,7 +140,7 @@ TEST_F(NcclCommunicator, ReportsAFailingNetworkWhileTheHostWaits) {
         EXPECT_THAT(failure([&] { comm->all_reduce_sum(Stream{}, view_of(x)); }), says_why);
         EXPECT_THAT(failure([&] { comm->barrier(); }), says_why);
     });
-    EXPECT_EQ(fake_nccl().aborted, 2);
+    EXPECT_EQ(fake_nccl().aborted, 4);
 }
 
 TEST_F(NcclCommunicator, GivesUpBeforeTheGraphsThatHoldItsKernelsAreGone) {
@@ -191,35 +192,36 @@ TEST_F(NcclCommunicator, NamesTheCallThatFailed) {
 TEST_F(NcclCommunicator, IsAbortedWhereAnErrorEndsTheRank) {
     EXPECT_EQ(failure([] {
                   run_nccl_ranks(2, [](Communicator& comm) {
-                      nccl_symmetric_memory(comm, 64);
+                      nccl_symmetric_memory(comm, std::array{Stream{}, Stream{1}}, 64);
                       if (comm.rank() == 1)
                           throw Error("of another kind");
                       comm.barrier();
                   });
               }),
               "of another kind");
-    EXPECT_EQ(fake_nccl().aborted, 2);
+    EXPECT_EQ(fake_nccl().aborted, 4);
 }
 
 // ---- symmetric memory
 
 TEST_F(NcclCommunicator, GivesMemoryThatAllRanksReach) {
     run_nccl_ranks(2, [](Communicator& comm) {
-        const Buffer memory = nccl_symmetric_memory(comm, 4 * sizeof(float));
+        const Buffer memory =
+            nccl_symmetric_memory(comm, std::array{Stream{}, Stream{1}}, 4 * sizeof(float));
         ASSERT_EQ(memory.bytes(), 4 * sizeof(float));
         EXPECT_EQ(memory.place(), Place::Device);
         const View x(memory.data(), DType::F32, Shape{4});
         std::fill_n(x.as<float>(), 4, float(comm.rank() + 1));
         comm.all_reduce_sum(Stream{}, x);
         EXPECT_THAT(x.span<float>(), ElementsAre(3, 3, 3, 3));
-        EXPECT_EQ(fake_nccl().windows, 2);
+        EXPECT_EQ(fake_nccl().windows, 4);
         comm.barrier();
     });
 }
 
 TEST_F(NcclCommunicator, GivesNoSymmetricMemoryWhereThereIsNone) {
     const auto expect_none = [](Communicator& comm) {
-        EXPECT_EQ(nccl_symmetric_memory(comm, 64).data(), nullptr);
+        EXPECT_EQ(nccl_symmetric_memory(comm, std::array{Stream{}, Stream{1}}, 64).data(), nullptr);
         adds_whole_numbers(comm, 10);  // and goes on
     };
     run_nccl_ranks(1, expect_none);
@@ -231,6 +233,31 @@ TEST_F(NcclCommunicator, GivesNoSymmetricMemoryWhereThereIsNone) {
     });
     run_nccl_ranks(2, expect_none);
     expect_none(*make_self_communicator());
+}
+
+// ---- streams
+
+TEST_F(NcclCommunicator, HasAnNcclCommunicatorForEachStream) {
+    change_fake_nccl([](FakeNccl& fake) {
+        fake.put = [](CUstream_st*, const std::function<void()>& work) { work(); };
+    });
+    run_ranks(2, [](Communicator& threads) {
+        use_fake_gpu(threads.rank());
+        std::array<char, 2> streams{};
+        const auto comm = make_nccl_communicator(
+            threads.split(0), {.cuda_stream = [&](Stream s) {
+                return reinterpret_cast<CUstream_st*>(&streams[std::size_t(s.index)]);
+            }});
+        for (const int stream : {0, 1, 1, 0}) {
+            std::vector<float> x{float(threads.rank() + 1)};
+            comm->all_reduce_sum(Stream{stream}, view_of(x));
+            EXPECT_THAT(x, ElementsAre(3));
+        }
+        EXPECT_EQ(fake_nccl().communicators, 4);
+        EXPECT_EQ(comm->traffic().all_reduce_calls, 4);
+        EXPECT_EQ(comm->traffic().other_calls, 0);  // what starts NCCL does not count
+        threads.barrier();
+    });
 }
 
 TEST_F(NcclCommunicator, KnowsItsVersion) { EXPECT_EQ(nccl_version(), "2.28.9"); }

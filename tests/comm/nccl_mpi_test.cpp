@@ -83,7 +83,7 @@ protected:
 };
 
 TEST_F(NcclSums, RunInSymmetricMemoryWhereThereIsSome) {
-    const Buffer memory = nccl_symmetric_memory(*nccl, 4096 * sizeof(float));
+    const Buffer memory = nccl_symmetric_memory(*nccl, {{Stream{}}}, 4096 * sizeof(float));
     if (!memory.data())
         GTEST_SKIP() << "NCCL " << nccl_version() << " gives none on this machine";
     const View x(memory.data(), DType::F32, Shape{4096});

@@ -72,7 +72,7 @@ check:      true
     EXPECT_EQ(config.generation.seed, 9);
     EXPECT_THAT(config.generation.stop, ElementsAre("\n\n", "end"));
     EXPECT_TRUE(config.generation.ignore_eos);
-    EXPECT_EQ(config.engine.prefill_chunk, 512);
+    EXPECT_EQ(config.engine.prefill_chunk, "512");
     EXPECT_EQ(config.engine.max_batch, 3);
     EXPECT_EQ(config.engine.page_tokens, "16");
     EXPECT_EQ(config.engine.kv_bytes, "2GiB");

@@ -32,10 +32,6 @@ class CudaEngine : public testing::TestWithParam<Case> {
 protected:
     Golden golden{GetParam().model};
 
-    void SetUp() override {
-        if (const CudaDevices devices = cuda_devices(); devices.count == 0)
-            GTEST_SKIP() << "no GPU: " << devices.why_none;
-    }
     bool narrow() const { return GetParam().activations == DType::BF16; }
 
     // BF16 has 8 bits. Measured on the emulation, on any number of ranks, over all captured tokens: logits were off by 0.24 at

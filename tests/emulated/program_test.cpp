@@ -171,5 +171,20 @@ TEST_F(EmulatedProgram, ReportsWhatThePlanSaysAndTheDeviceTook) {
     EXPECT_NEAR((memory["device_used_bytes"][0].get<double>() - work) / planned, 1, 0.05);
 }
 
+// The model alone: what ceilings were measured in is given back before.
+TEST_F(EmulatedProgram, BenchSaysWhatWasPlannedAndTaken) {
+    const ProgramResult r =
+        run_program({"bench", "--backend", "cuda", "--model", golden_path("tiny-qwen2") + "/model",
+                     "--policies", "full", "--prompts", "200", "--new-tokens", "2", "--repeat", "1",
+                     "--warmup", "0", "--output", file("bench"), "--quiet"},
+                    {.timeout_s = kPatience_s});
+    ASSERT_EQ(r.exit_code, 0) << r.err;
+    const nlohmann::json memory = read_json_file(file("bench") + "/bench.jsonl")["memory"];
+    const double planned = memory["planned_bytes"];
+    EXPECT_GT(memory["weights_bytes"], 0);
+    EXPECT_NEAR(memory["device_peak_bytes"].get<double>() / planned, 1, 0.05);
+    EXPECT_NEAR(memory["device_used_bytes"].get<double>() / planned, 1, 0.05);
+}
+
 }  // namespace
 }  // namespace cake::test

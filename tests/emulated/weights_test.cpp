@@ -5,6 +5,7 @@
 #include "kernels/cuda/cuda_backend.h"
 #include "model/model.h"
 #include "support/backends.h"
+#include "support/golden.h"
 #include "support/temp_folder.h"
 #include "support/tiny_files.h"
 
@@ -65,6 +66,22 @@ TEST(EmulatedWeightTypes, RefuseAnotherTypeThanTheBackends) {
     EXPECT_EQ(requested_types(config, "auto", "", DType::BF16).all(), DType::BF16);
     EXPECT_EQ(requested_types(config, "bf16", "", DType::BF16).all(), DType::BF16);
     EXPECT_THROW(requested_types(config, "f32", "", DType::BF16), Error);
+}
+
+TEST(EmulatedRandomWeights, AreThoseOfTheCpu) {
+    const ModelConfig config = read_model_config(golden_model("tiny-llama"));
+    const Checkpoint weights = random_checkpoint(config, 3);
+    const auto gpu = make_cuda_backend(0), cpu = make_cpu_backend(1);
+    const Shard shard = shard_of(config, 2, 1);
+    const Model a = load_model(*gpu, weights, config, shard, DType::BF16),
+                b = load_model(*cpu, weights, config, shard, DType::BF16);
+    EXPECT_EQ(download_floats(*gpu, a.lm_head()), download_floats(*cpu, b.lm_head()));
+    for (int l = 0; l < config.n_layers; ++l) {
+        const LayerWeights &x = a.layers[std::size_t(l)], &y = b.layers[std::size_t(l)];
+        EXPECT_EQ(download_floats(*gpu, x.qkv), download_floats(*cpu, y.qkv));
+        EXPECT_EQ(download_floats(*gpu, x.down), download_floats(*cpu, y.down));
+        EXPECT_EQ(download_floats(*gpu, x.attn_norm), download_floats(*cpu, y.attn_norm));
+    }
 }
 
 }  // namespace

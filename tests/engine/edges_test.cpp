@@ -153,6 +153,20 @@ TEST(Prefill, DoesNotDependOnTheChunk) {
     }
 }
 
+TEST(Prefill, PassesLongChunksThroughTheMlpInParts) {
+    constexpr int S = mlp_rows + 500;
+    RunSettings s = settings(S, {cake_policy(48)});
+    for (int i = 0; i < S; ++i)
+        s.prompt[std::size_t(i)] = TokenId((i * 7919LL + i / 31) % 512);
+    s.chunk = S;
+    const auto whole = run_model(1, s);
+    s.chunk = mlp_rows;
+    const auto out = run_model(1, s);
+    EXPECT_EQ(out[0].tokens, whole[0].tokens);
+    EXPECT_EQ(out[0].prefill, whole[0].prefill);
+    EXPECT_LT(largest_difference(out[0].logits[0], whole[0].logits[0]), 1e-5);
+}
+
 TEST(Prefill, ServesSeveralPoliciesAsItServesEachAlone) {
     Policy other_window = cake_policy(64);
     other_window.window = 24;

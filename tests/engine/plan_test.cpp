@@ -149,6 +149,46 @@ TEST(Plan, HasASecondDeltaWhereSumsAreMadeBesideComputing) {
     EXPECT_EQ(workspace(2, 128, true), workspace(2, 128, false)) << "one chunk";
 }
 
+TEST(Plan, TakesLargerChunksOnAGpu) {
+    const ModelConfig m = llama_8b();
+    RunConfig config;
+    EXPECT_EQ(plan_input(config, m, 1, 100000, 1).chunk, 2048);
+    const PlanInput gpu = plan_input(config, m, 1, 100000, 1, gpu_types);
+    EXPECT_EQ(gpu.chunk, 8192);
+    EXPECT_EQ(resolved_config(config, gpu).engine.prefill_chunk, "8192");
+    config.engine.prefill_chunk = "512";
+    EXPECT_EQ(plan_input(config, m, 1, 100000, 1, gpu_types).chunk, 512);
+}
+
+TEST(Plan, CutsAPromptInTwoWhereSumsAreMadeBesideComputing) {
+    const auto chunk = [](int prompt, int ranks) {
+        PlanInput in = input(llama_8b(), {full_policy()}, ranks, prompt);
+        in.chunk = 8192;
+        in.overlap = true;
+        const WorkspaceSize z = workspace_size(in);
+        EXPECT_EQ(z.overlap, z.chunk < prompt && ranks > 1) << prompt;
+        EXPECT_EQ(plan_traffic(in).prefill_all_reduces,
+                  ranks == 1 ? 0 : 1 + 2 * 32 * ((prompt + z.chunk - 1) / z.chunk));
+        EXPECT_EQ(z.chunk_of(700), 700) << "too short to be cut";
+        return z.chunk;
+    };
+    EXPECT_EQ(chunk(6000, 1), 6000);
+    EXPECT_EQ(chunk(1024, 2), 1024);
+    EXPECT_EQ(chunk(1025, 2), 1024);
+    EXPECT_EQ(chunk(6000, 2), 3072) << "half of it, in whole tiles";
+    EXPECT_EQ(chunk(131072, 2), 8192);
+}
+
+// An MLP's gates are held for a part of a chunk, so that long chunks do not cost their width.
+TEST(Plan, Llama8BAt128kTakesTwoAndAHalfGiBBesideWeights) {
+    PlanInput in = plan_input({}, llama_8b(), 1, 131072, 64, gpu_types);
+    in.policies = {cake_policy(1024)};
+    const RankPlan p = plan_rank(in, 0);
+    constexpr double GiB = 1 << 30;
+    EXPECT_LT(double(p.total() - p.weights) / GiB, 2.5);
+    EXPECT_GT(double(p.total() - p.weights) / GiB, 2);
+}
+
 // The same for what ranks that share a KV head exchange, under every policy that evicts.
 TEST(Plan, CountsWhatSharingAKvHeadCosts) {
     const std::string path = golden_path("tiny-llama") + "/model";

@@ -151,9 +151,13 @@ TEST(Roofline, HasTheMessagesOfThePlan) {
     EXPECT_EQ(t.all_reduce_bytes_per_token, 5 * 2 * 8 * 2) << "batch of 2, 8 values, bf16";
     EXPECT_EQ(t.prefill_all_reduces, 1 + 2 * 2 * 3);
     EXPECT_EQ(t.prefill_all_reduce_bytes, 5 * 300 * 8 * 2);
-    EXPECT_EQ(p.gather_bytes, 2 * 32 * 4);
     // A ring of two sends the payload; a gather half of it.
-    EXPECT_DOUBLE_EQ(p.step.all_reduce, (5 + 1) * 10e-6 + (160 + 128) * 1e-9);
+    EXPECT_EQ(p.gather_bytes, 2 * 2 * 8) << "a key of each rank and sequence";
+    EXPECT_DOUBLE_EQ(p.step.all_reduce, (5 + 1) * 10e-6 + (160 + 16) * 1e-9);
+    in.greedy = false;
+    const Prediction sampled = predict(in, m);
+    EXPECT_EQ(sampled.gather_bytes, 2 * 32 * 4);
+    EXPECT_DOUBLE_EQ(sampled.step.all_reduce, (5 + 1) * 10e-6 + (160 + 128) * 1e-9);
     EXPECT_DOUBLE_EQ(p.prefill.all_reduce,
                      (13 + 2 + 1) * 10e-6 + (5 * 300 * 8 * 2 + 2 * 16 + 64) * 1e-9);
 }

@@ -68,8 +68,8 @@ TEST_P(Attention, AgreesWithTheReference) {
 }
 
 TEST_P(Attention, GivesTheSameBitsHoweverThePromptIsCut) {
-    const Heads heads = emulated() ? Heads{2, 1, 64} : Heads{6, 2, 64};
-    const std::int64_t S = emulated() ? 140 : 203;
+    const Heads heads = small() ? Heads{2, 1, 64} : Heads{6, 2, 64};
+    const std::int64_t S = small() ? 140 : 203;
     const auto q = random_values(S * heads.n_q * heads.d_head, 1, activations());
     const auto k = random_values(S * heads.n_kv * heads.d_head, 2),
                v = random_values(S * heads.n_kv * heads.d_head, 3);
@@ -97,7 +97,7 @@ TEST_P(Attention, StartsAnywhereInThePrompt) {
 // So long that a GPU may have a library do it (kernels/cuda/cudnn_attention.h). Each row is a problem of its own to the
 // reference; some are enough.
 TEST_P(Attention, AgreesWithTheReferenceInLongChunks) {
-    const bool large = dev().name() == "cuda" && !emulated();
+    const bool large = dev().name() == "cuda" && !small();
     const std::int64_t first = large ? 20000 : 90, n = large ? 8191 : 71, S = first + n;
     for (const Heads& heads : {Heads{64, 8, 64}, Heads{32, 8, 128}}) {
         const auto [all_q, all_kv, d] = heads;

@@ -57,7 +57,7 @@ TEST_P(ColumnSums, AgreeWithTheReference) {
          {std::array{2, 2, 64}, std::array{9, 3, 64}, std::array{7, 1, 40}, std::array{2, 1, 128},
           std::array{4, 1, 8}, std::array{1, 1, 20}})
         for (const DType dtype : {DType::F32, DType::BF16})
-            for (const int S : emulated()
+            for (const int S : small()
                                    ? std::vector{1, 9, 31, 64, 129, 200}
                                    : std::vector{1, 2, 9, 23, 24, 25, 47, 48, 49, 97, 257, 400}) {
                 const Case c{n_q, n_kv, d, S, dtype};
@@ -75,7 +75,7 @@ TEST_P(ColumnSums, AgreeWithTheReference) {
 
 TEST_P(ColumnSums, AreTheSameBitsHoweverThePromptIsCut) {
     for (const DType dtype : {DType::F32, DType::BF16}) {
-        const Case c = emulated() ? Case{2, 1, 64, 135, dtype} : Case{6, 2, 64, 211, dtype};
+        const Case c = small() ? Case{2, 1, 64, 135, dtype} : Case{6, 2, 64, 211, dtype};
         const std::vector<float> whole = run(c);
         for (const std::int64_t chunk :
              {std::int64_t(1), std::int64_t(7), std::int64_t(64), c.S - 1})
@@ -85,7 +85,7 @@ TEST_P(ColumnSums, AreTheSameBitsHoweverThePromptIsCut) {
 
 TEST_P(ColumnSums, OfAPromptAddUpToItsTokens) {
     for (const DType dtype : {DType::F32, DType::BF16}) {
-        const Case c{4, 2, 32, emulated() ? 400 : 1000, dtype};
+        const Case c{4, 2, 32, small() ? 400 : 1000, dtype};
         const std::vector<float> sums = run(c, 300);
         for (int h = 0; h < 4; ++h)
             EXPECT_NEAR(std::accumulate(sums.begin() + h * c.S, sums.begin() + (h + 1) * c.S, 0.0),

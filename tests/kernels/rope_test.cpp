@@ -44,7 +44,7 @@ TEST_P(Rope, SplitsAndTurnsQueriesAndKeysToTheirPositions) {
     for (const int d_head : {8, 64, 128})
         for (const DType dtype : {DType::F32, DType::BF16})
             // Far into a prompt; small heads alone under emulation, for the memory of a cache that long.
-            for (const std::int64_t first : {0, 7, emulated() && d_head > 8 ? 1200 : 120000}) {
+            for (const std::int64_t first : {0, 7, small() && d_head > 8 ? 1200 : 120000}) {
                 SCOPED_TRACE(fmt::format("d_head {}, {}, first {}", d_head, name(dtype), first));
                 constexpr std::int64_t n = 19;
                 const float scale = first == 7 ? 1.25f : 1.0f;

@@ -24,7 +24,8 @@ struct BackendCase {
     DType activations;  // what kernels take for x, q, out, ...
     // Weights of linear layers, and tables of embeddings.
     std::vector<DType> linear_types, table_types;
-    bool emulated = false;   // kernels run on the host, thread by thread: shapes are to be small
+    bool small =
+        false;  // kernels are slow, on the host or under a sanitizer: shapes are to be small
     bool exact_rows = true;  // a row of a linear layer has the same bits alone and among others
 };
 
@@ -39,7 +40,7 @@ protected:
     Backend& dev() { return *dev_; }
     DType activations() const { return GetParam().activations; }
     const std::vector<DType>& linear_types() const { return GetParam().linear_types; }
-    bool emulated() const { return GetParam().emulated; }
+    bool small() const { return GetParam().small; }
     const std::vector<DType>& table_types() const { return GetParam().table_types; }
     const Stream stream;
 

@@ -9,6 +9,8 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
+#include <set>
 #include <span>
 
 #include <cuda_runtime.h>
@@ -47,6 +49,7 @@ std::mutex mutex;                 // of all below
 std::condition_variable changed;  // what ranks have posted, or that one gave up
 FakeNccl fake;
 std::map<int, std::weak_ptr<Ranks>> all_ranks;  // by unique id
+std::set<int> under_way;                        // GPUs that are in a collective, by index
 
 thread_local int device = 0;
 thread_local int group_depth = 0;
@@ -59,8 +62,10 @@ thread_local cudaStream_t group_stream = nullptr;
 struct ncclComm {
     std::shared_ptr<Ranks> ranks;
     int rank = 0;
+    int gpu = 0;
     bool finalized = false;
     int windows = 0;
+    std::optional<cudaStream_t> stream = {};  // that its collectives are in
 
     std::size_t size() const { return ranks->posted.size(); }
     ncclResult_t state() const {
@@ -149,10 +154,13 @@ void join(const ncclComm& comm, Group operations) {
 // In a stream. An error is what comm's state() is from then on, but where nothing else would tell.
 void join_and_wait(const ncclComm& comm, const Group& operations) {
     std::unique_lock lock(mutex);
+    CAKE_CHECK(under_way.insert(comm.gpu).second, "{} on GPU {} beside another collective",
+               operations.front().name, comm.gpu);
     join(comm, operations);
     const bool over = changed.wait_for(lock, std::chrono::minutes(1), [&] {
         return comm.state() != ncclInProgress || comm.ranks->aborted;
     });
+    under_way.erase(comm.gpu);
     CAKE_CHECK(over && comm.state() != ncclInProgress, "rank {} waits in {} for ranks that {}",
                comm.rank, operations.front().name, over ? "gave up" : "do not come");
 }
@@ -163,6 +171,10 @@ ncclResult_t post(ncclComm_t comm, Group operations, cudaStream_t stream) {
         return ncclInvalidArgument;  // used before the last call was over
     if (comm->state() != ncclSuccess)
         return comm->state();
+    if (!operations.front().window && comm->stream.value_or(stream) != stream)
+        return ncclInvalidUsage;  // NCCL takes it, and makes one stream wait for the other
+    if (!operations.front().window)
+        comm->stream = stream;
     if (const auto put = fake.put) {
         lock.unlock();
         put(stream, [comm, all = std::move(operations)] { join_and_wait(*comm, all); });
@@ -221,7 +233,7 @@ ncclResult_t ncclCommInitRankConfig(ncclComm_t* comm, int size, ncclUniqueId id,
         all_ranks[number] = ranks = std::make_shared<Ranks>(size);
     ++ranks->joined;
     ++fake.communicators;
-    *comm = new ncclComm{ranks, rank};
+    *comm = new ncclComm{ranks, rank, device};
     return ncclInProgress;
 }
 

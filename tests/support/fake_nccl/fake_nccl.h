@@ -20,7 +20,8 @@ struct FakeNccl {
     int graphs = 0;  // captured ones, that a communicator waits for where it is aborted
     std::vector<std::string> gpus{"0000:01:00.0", "0000:02:00.0", "0000:03:00.0"};  // bus ids
     // Puts work into a stream; none: collectives are in no stream. Given, a collective's call ends with it in the stream, and
-    // there it waits for the other ranks': for no longer than a minute, and not where one of them gives up.
+    // there it waits for the other ranks': for no longer than a minute, and not where one of them gives up. Two at once on
+    // a GPU are an error, and so is a communicator in two streams.
     std::function<void(CUstream_st*, std::function<void()>)> put;
     // What it may look at.
     int unique_ids = 0;

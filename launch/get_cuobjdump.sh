@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# Puts NVIDIA's cuobjdump into build/cuobjdump, where tests look for it, and prints its path, the only line on stdout. It shows
+# what kernels need of a GPU's registers; where a whole CUDA toolkit is, it is there already.
+#
+# usage: launch/get_cuobjdump.sh      (or launch/setup.sh --cuobjdump)
+set -euo pipefail
+
+say() { echo "get_cuobjdump: $*" >&2; }
+
+package=nvidia-cuda-cuobjdump==13.5.37  # it reads what older compilers made
+sha256=38780fee50863252a0b8926357faa91615ca1c8346490563f33a06100cd73f58
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+target=$root/build/cuobjdump
+
+if [[ ! -x $target/cuobjdump ]]; then
+    mkdir -p "$target"
+    scratch=$(mktemp -d "$target/.fetching.XXXXXX")
+    trap 'rm -rf "$scratch"' EXIT
+    say "fetching $package into $target"
+    if ! bash "$root/launch/pip_download.sh" "$scratch" "$package"; then
+        say "could not download $package; tests that need it are skipped"
+        exit 1
+    fi
+    wheel=("$scratch"/*.whl)
+    if ! echo "$sha256  ${wheel[0]}" | sha256sum --check --status; then
+        say "what $package brought is not the expected file: its SHA-256 is not $sha256"
+        exit 1
+    fi
+    python3 -m zipfile -e "${wheel[0]}" "$scratch"
+    chmod +x "$scratch"/nvidia/*/bin/cuobjdump
+    mv -f "$scratch"/*.dist-info/licenses "$target/licenses"
+    mv -f "$scratch"/nvidia/*/bin/cuobjdump "$target/cuobjdump"
+fi
+echo "$target/cuobjdump"
