@@ -104,23 +104,33 @@ def attention_flops(model: dict, length: int) -> float:
     return 2.0 * length * heads * model["head_dim"] * (length + 1)
 
 
-def targets_of(work: pathlib.Path, runs: dict, steps: list, tokens: int) -> list:
+def rates_of(row: dict, part: str, model: dict) -> dict:
+    """Of linear layers and attention: TFLOP/s of a prefill, GB/s of steps that are not captured (one rank)."""
+    if part == "prefill":
+        attention = attention_flops(model, row["prompt_tokens"]) / 1e12
+        work = {"linear": row["prefill"]["flops"] / 1e12 - attention, "attention": attention}
+    else:  # all weights but the embedding's, and the caches
+        steps, embedding = row["new_tokens"], 2 * model["vocab_size"] * model["hidden_size"]
+        weights = (row["memory"]["weights_bytes"] - embedding) * steps / 1e9
+        work = {"linear": weights, "attention": row["decode"]["bytes_per_step"] * steps / 1e9 - weights}
+    seconds = {kind: row[part][f"{kind}_s"] for kind in work}
+    return {kind: amount / seconds[kind] if seconds[kind] > 0 else None for kind, amount in work.items()}
+
+
+def targets_of(work: pathlib.Path, model: dict, runs: dict, steps: list, tokens: int) -> list:
     """Each with what it asks for. `sense` ~: a figure that is set beside its limit, and neither met nor missed."""
     out = []
 
     bench, own, sampled = runs["bench"], runs["own"], runs["sampled"]
-    model = json.loads(text_of(work, "config.json") or "{}")
 
     def long(policy: str, batch: int = 1) -> dict:
         return bench[policy, tokens, batch]
 
     def attention_percent(row: dict) -> float:
-        return attention_flops(model, row["prompt_tokens"]) / row["prefill"]["attention_s"] / H100_TFLOP_S / 1e10
+        return 100 * rates_of(row, "prefill", model)["attention"] / H100_TFLOP_S
 
     def linear_percent() -> float:
-        row = long("cake")
-        flops = row["prefill"]["flops"] - attention_flops(model, tokens)
-        return flops / row["prefill"]["linear_s"] / row["ceilings"]["gemm_tflop_s"] / 1e10
+        return 100 * rates_of(long("cake"), "prefill", model)["linear"] / long("cake")["ceilings"]["gemm_tflop_s"]
 
     def by_cudnn() -> dict:
         if not re.search("^attention +cuDNN", text_of(work, "machine.log"), re.M):
@@ -171,8 +181,9 @@ def targets_of(work: pathlib.Path, runs: dict, steps: list, tokens: int) -> list
            lambda: sampled["cake", tokens, 1]["prefill"]["s"])
     target(f"linear layers of a prefill of {here}", "% of GEMM", ">=", 80, linear_percent)
     target("attention of it, cuDNN", f"% of {H100_TFLOP_S} TFLOP/s", ">=", 75, lambda: attention_percent(by_cudnn()))
-    target("attention, our own", f"% of {H100_TFLOP_S} TFLOP/s", ">=", 45,
-           lambda: attention_percent(max(own.values(), key=lambda row: row["prompt_tokens"])))
+    longest = max((row["prompt_tokens"] for row in own.values()), default=tokens)
+    target(f"attention of {longest:,}, our own", f"% of {H100_TFLOP_S} TFLOP/s", ">=", 45,
+           lambda: attention_percent(own["cake", longest, 1]))
     target("statistics, selection and gather of it", "%", "<=", 1, chosen_percent)
     target(f"peak memory of {here}, cake, beside the weights", "GiB", "<=", 2.5,
            lambda: (memory()["device_peak_bytes"] - memory()["weights_bytes"]) / 2**30)
@@ -209,14 +220,16 @@ def print_rows(rows: dict) -> None:
               f"{number(peak and peak / 2**30, 8, 2)}")
 
 
-def print_phases(rows: dict, part: str) -> None:
-    """Seconds of a prefill, milliseconds of a step of decoding."""
-    unit = "s" if part == "prefill" else "ms a step"
-    print(f"\n{f'{part}, {unit}':19}{'prompt':>8}{'batch':>6}" + "".join(f"{phase:>11}" for phase in PHASES))
+def print_phases(rows: dict, part: str, model: dict) -> None:
+    """Seconds of a prefill, milliseconds of a step of decoding; rates of linear layers and attention."""
+    unit, rate = ("s", "TFLOP/s") if part == "prefill" else ("ms a step", "GB/s")
+    print(f"\n{f'{part}, {unit}':19}{'prompt':>8}{'batch':>6}" + "".join(f"{phase:>11}" for phase in PHASES) +
+          f" | {rate}: linear, attention")
     for (policy, length, batch), row in in_order(rows):
         scale = 1 if part == "prefill" else 1e3 / row["new_tokens"]
         print(f"{policy:19}{length:8}{batch:6}" +
-              "".join(f"{scale * (row[part].get(phase + '_s') or 0):11.4f}" for phase in PHASES))
+              "".join(f"{scale * (row[part].get(phase + '_s') or 0):11.4f}" for phase in PHASES) + " | " +
+              ", ".join(number(value, 0, 3) for value in rates_of(row, part, model).values()))
 
 
 def print_target(target: dict) -> None:
@@ -226,17 +239,23 @@ def print_target(target: dict) -> None:
     else:
         verdict = {True: "met", False: "missed", None: "measured"}[target["met"]]
         measured = f"{value:.4g} {target['unit']}, "
+    wanted = "-" if target["wanted"] is None else f"{target['wanted']:.4g}"
     asked = "beside" if target["sense"] == "~" else f"wanted {target['sense']}"
-    print(f"{verdict:13}{target['name']}: {measured}{asked} {number(target['wanted'], 0, 1)}")
+    print(f"{verdict:13}{target['name']}: {measured}{asked} {wanted}")
 
 
 def table(folder: str, out: str, tokens: str) -> int:
     work = pathlib.Path(folder)
     steps = steps_of(work)
     runs = {name: rows_of(work / name) for name in ("bench", "own", "phases", "sampled")}
-    targets = targets_of(work, runs, steps, int(tokens))
+    model = json.loads(text_of(work, "config.json") or "{}")
+    targets = targets_of(work, model, runs, steps, int(tokens))
     everything = {"machine": text_of(work, "machine.log").splitlines(),
                   "ceilings": text_of(work, "ceilings.log").splitlines(), "steps": steps, "targets": targets,
+                  "tflop_s_of_prefill": [{"policy": key[0], "prompt_tokens": key[1], "batch": key[2],
+                                          **rates_of(row, "prefill", model)} for key, row in runs["bench"].items()],
+                  "gb_s_of_steps": [{"policy": key[0], "prompt_tokens": key[1], "batch": key[2],
+                                     **rates_of(row, "decode", model)} for key, row in runs["phases"].items()],
                   "rows": {name: list(rows.values()) for name, rows in runs.items()}}
     pathlib.Path(out).write_text(json.dumps(everything, indent=1) + "\n")
     titles = {"bench": "", "own": "with attention of our own, not cuDNN's:",
@@ -246,10 +265,10 @@ def table(folder: str, out: str, tokens: str) -> int:
             print(f"\n{title}", end="")
             print_rows(runs[name])
     if runs["bench"]:
-        print_phases({key: row for key, row in runs["bench"].items() if key[2] == 1}, "prefill")
+        print_phases({key: row for key, row in runs["bench"].items() if key[2] == 1}, "prefill", model)
     if runs["phases"]:
         print("\nsteps whose kernels are launched one by one (captured ones are a replay):", end="")
-        print_phases(runs["phases"], "decode")
+        print_phases(runs["phases"], "decode", model)
     print()
     for target in targets:
         print_target(target)
