@@ -105,7 +105,7 @@ private:
 
     int device_, ranks_;
     DType activations_;
-    bool captures_;
+    bool captures_, capturing_ = false;
     std::shared_ptr<CudaPool> pool_;                // lives as long as what was allocated
     std::vector<gpu::OwnedQueue> queues_;           // by Stream::index, made when first used
     std::vector<std::shared_ptr<Buffer>> scratch_;  // likewise; shared with what was captured

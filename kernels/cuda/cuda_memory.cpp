@@ -75,8 +75,9 @@ void CudaBackend::copy(Stream s, View to, View from) {
                to.shape().str(), cake::name(to.dtype()));
     if (to.bytes() == 0)
         return;
-    // Such a copy waits for the stream inside of the driver, where nobody looks.
-    if (!looks_.empty() && (gpu::is_pageable(to.data()) || gpu::is_pageable(from.data())))
+    // Such a copy waits for the stream inside of the driver, where nobody looks. None is captured.
+    if (!looks_.empty() && !capturing_ &&
+        (gpu::is_pageable(to.data()) || gpu::is_pageable(from.data())))
         synchronize(s);
     gpu::copy(queue(s), to.data(), from.data(), to.bytes());
 }
@@ -143,9 +144,12 @@ std::function<void()> CudaBackend::capture(Stream s, const std::function<void()>
         return {};
     const gpu::Queue captured = queue(s);
     gpu::begin_capture(captured);
+    capturing_ = true;
     try {
         work();
+        capturing_ = false;
     } catch (...) {
+        capturing_ = false;
         try {
             gpu::end_capture(captured);
         } catch (const Error&) {  // a consequence of the error that is under way

@@ -65,6 +65,10 @@ public:
         CUBLAS_CHECK(cublas_lt().preference_create(&wishes));
         CUBLAS_CHECK(cublas_lt().preference_set(wishes, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
                                                 &gemm_work_bytes, sizeof(gemm_work_bytes)));
+        // Where k is cut, parts of a sum stay F32: else they may be rounded to what `out` holds.
+        const std::uint32_t reduction = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
+        CUBLAS_CHECK(cublas_lt().preference_set(wishes, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
+                                                &reduction, sizeof(reduction)));
         const std::uint32_t alignment = s.alignment;
         for (const auto which : {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES,
                                  CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,

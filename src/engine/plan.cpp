@@ -93,9 +93,12 @@ WorkspaceSize workspace_size(const PlanInput& in) {
 }
 
 std::size_t gpu_library_bytes(const PlanInput& in, bool by_nccl) {
-    const std::size_t mib = std::size_t(1) << 20;
-    const std::size_t streams = by_nccl ? 1 + workspace_size(in).overlap : 0;
-    return 256 * mib + streams * 768 * mib;
+    constexpr std::size_t mib = std::size_t(1) << 20;
+    const WorkspaceSize z = workspace_size(in);
+    const std::size_t delta =
+        bytes_of(in.residual, std::int64_t(std::max(z.chunk, z.batch)) * in.model.d_model);
+    const std::size_t streams = by_nccl ? 1 + z.overlap : 0;
+    return 256 * mib + streams * (768 * mib + delta);
 }
 
 namespace {

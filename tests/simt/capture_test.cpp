@@ -1,4 +1,5 @@
 // What only the CUDA backend does, and a GPU does as an emulated one.
+#include <algorithm>
 #include <cstdlib>
 
 #include <gmock/gmock.h>
@@ -20,6 +21,15 @@ TEST_F(EmulatedBackend, CapturesWithoutRunningAndReplaysWithWhatIsThereByThen) {
     dev_->copy({}, more, upload(*dev_, std::vector<float>(8, 100), {8}));
     add_more();
     EXPECT_THAT(download_sum(), testing::Each(111));
+}
+
+TEST_F(EmulatedBackend, CapturesCopiesWhileSomebodyLooks) {
+    const auto watch = cuda_while_waiting(*dev_, [] {});
+    const Tensor pinned = dev_->tensor(DType::F32, {8}, Place::Pinned);
+    const auto copy = dev_->capture({}, [&] { dev_->copy({}, on_device_, pinned); });
+    std::ranges::fill(pinned.span<float>(), 3.0f);
+    copy();
+    EXPECT_THAT(download<float>(*dev_, on_device_), testing::Each(3));
 }
 
 // Statistics of a window over so many tokens: they work in scratch that grows with these.

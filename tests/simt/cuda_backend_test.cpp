@@ -53,6 +53,13 @@ TEST_F(EmulatedBackend, EndsACopyWhereALookThrows) {
     EXPECT_THAT(host.span<float>(), testing::Each(7));
 }
 
+TEST_F(EmulatedBackend, EndsACaptureOfPageableMemory) {
+    const Tensor pageable = Tensor::host(DType::F32, {8});
+    EXPECT_THROW(dev_->capture({}, [&] { dev_->copy({}, on_device_, pageable); }), Error);
+    EXPECT_NO_THROW(dev_->copy({}, on_device_, pageable));
+    dev_->synchronize({});
+}
+
 // ---- phases, booked in the device's time -----------------------------------------------------------------------------
 
 class EmulatedPhases : public EmulatedBackend {
