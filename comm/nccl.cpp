@@ -1,9 +1,12 @@
 #include "comm/nccl.h"
 
 #include <algorithm>
+#include <deque>
 #include <exception>
 #include <future>
+#include <map>
 #include <optional>
+#include <system_error>
 #include <thread>
 #include <utility>
 
@@ -103,19 +106,19 @@ private:
     std::unique_ptr<Communicator> host_;
     std::unique_ptr<Communicator> starter_;  // as host_, for what is no traffic of the model's
     NcclDevice device_;
-    std::vector<ncclComm_t> comms_;  // by stream; null: not started. None: alone, or given up
-    std::string failure_;            // why they were given up
+    std::map<int, ncclComm_t> comms_;  // by stream; null: given up. NCCL knows where they lie
+    std::string failure_;              // why they were given up
     std::vector<std::future<void>> aborting_;
     std::shared_ptr<void> watch_;  // lets check() be called while the host waits
     Traffic traffic_;              // of what went through NCCL
     int exceptions_ = std::uncaught_exceptions();
 #if NCCL_VERSION_CODE >= NCCL_VERSION(2, 27, 0)
     struct Window {
-        ncclComm_t comm;
+        int stream;
         ncclWindow_t window;
     };
-    std::vector<Window> windows_;
-    std::vector<void*> memory_;  // of windows
+    std::deque<Window> windows_;  // NCCL knows where they lie
+    std::vector<void*> memory_;   // of windows
 #endif
 };
 
@@ -137,11 +140,9 @@ NcclCommunicator::NcclCommunicator(std::unique_ptr<Communicator> host, NcclDevic
 // Collective where it starts one: ranks put their collectives into the same streams.
 ncclComm_t NcclCommunicator::comm(Stream s) {
     check();
-    const auto index = std::size_t(s.index);
-    if (comms_.size() <= index)
-        comms_.resize(index + 1);
-    if (comms_[index])
-        return comms_[index];
+    ncclComm_t& comm = comms_[s.index];
+    if (comm)
+        return comm;
 
     ncclUniqueId id{};
     if (rank() == 0)
@@ -150,9 +151,9 @@ ncclComm_t NcclCommunicator::comm(Stream s) {
 
     ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
     config.blocking = 0;
-    const ncclResult_t result = ncclCommInitRankConfig(&comms_[index], size(), id, rank(), &config);
-    settle(result, comms_[index], {"ncclCommInitRankConfig", __LINE__});
-    return comms_[index];
+    const ncclResult_t result = ncclCommInitRankConfig(&comm, size(), id, rank(), &config);
+    settle(result, comm, {"ncclCommInitRankConfig", __LINE__});
+    return comm;
 }
 
 NcclCommunicator::~NcclCommunicator() {
@@ -161,12 +162,12 @@ NcclCommunicator::~NcclCommunicator() {
     aborting_.clear();  // waits for them
 #if NCCL_VERSION_CODE >= NCCL_VERSION(2, 27, 0)
     for (const Window& w : windows_)
-        if (!comms_.empty())
-            log_failure(ncclCommWindowDeregister(w.comm, w.window), "ncclCommWindowDeregister");
+        if (ncclComm_t comm = comms_[w.stream]; comm && w.window)
+            log_failure(ncclCommWindowDeregister(comm, w.window), "ncclCommWindowDeregister");
     for (void* memory : memory_)
         log_failure(ncclMemFree(memory), "ncclMemFree");
 #endif
-    for (ncclComm_t comm : comms_)
+    for (const auto& [stream, comm] : comms_)
         if (comm)
             end(comm);
 }
@@ -183,10 +184,18 @@ void NcclCommunicator::end(ncclComm_t comm) const {
 
 // Each stops at once what is under way, and then waits for captured graphs: they go with what is thrown here.
 void NcclCommunicator::abort_all() {
-    for (ncclComm_t comm : std::exchange(comms_, {}))
-        if (comm)
-            aborting_.push_back(std::async(
-                std::launch::async, [comm] { log_failure(ncclCommAbort(comm), "ncclCommAbort"); }));
+    for (auto& [stream, comm] : comms_) {
+        if (!comm)
+            continue;
+        const auto abort = [comm = std::exchange(comm, nullptr)] {
+            log_failure(ncclCommAbort(comm), "ncclCommAbort");
+        };
+        try {
+            aborting_.push_back(std::async(std::launch::async, abort));
+        } catch (const std::system_error&) {  // no thread to be had
+            abort();
+        }
+    }
 }
 
 // ---- what NCCL answers
@@ -327,20 +336,18 @@ Buffer NcclCommunicator::symmetric_memory(std::span<const Stream> streams, std::
         return {};
     void* memory = nullptr;
     NCCL_CHECK(nullptr, ncclMemAlloc(&memory, bytes));
+    memory_.push_back(memory);
     for (const Stream s : streams) {
-        Window w{comm(s), nullptr};
+        ncclComm_t all = comm(s);
+        Window& w = windows_.emplace_back(s.index, nullptr);
         // From 2.28 on it says that it is done where it has just begun.
         const ncclResult_t begun =
-            ncclCommWindowRegister(w.comm, memory, bytes, &w.window, NCCL_WIN_COLL_SYMMETRIC);
-        settle(begun == ncclSuccess ? ncclInProgress : begun, w.comm,
+            ncclCommWindowRegister(all, memory, bytes, &w.window, NCCL_WIN_COLL_SYMMETRIC);
+        settle(begun == ncclSuccess ? ncclInProgress : begun, all,
                {"ncclCommWindowRegister", __LINE__});
-        if (!w.window) {  // on no rank, in no stream: GPUs here cannot reach each other's memory
-            NCCL_CHECK(nullptr, ncclMemFree(memory));
+        if (!w.window)  // on no rank then: GPUs here cannot reach each other's memory
             return {};
-        }
-        windows_.push_back(w);
     }
-    memory_.push_back(memory);
     return Buffer(memory, bytes, Place::Device, nullptr);
 #else
     return {};

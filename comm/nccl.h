@@ -37,8 +37,9 @@ std::unique_ptr<Communicator> make_nccl_communicator(std::unique_ptr<Communicato
                                                      NcclDevice device);
 
 // Device memory that the GPUs of all ranks reach in each other, which makes small sums in it faster; for the sums of a
-// block, put into `streams`, whose ncclComm_t it starts. Collective, the same size on all ranks. It goes with the communicator, whatever becomes of the Buffer. Empty where
-// NCCL (before 2.27) or the machine has none, and of any other communicator: NCCL alone knows it, so it is no method of all.
+// block, put into `streams`, whose ncclComm_t it starts. Collective, the same size on all ranks. It goes with the
+// communicator, whatever becomes of the Buffer. Empty where NCCL (before 2.27) or the machine has none, and of any other
+// communicator: NCCL alone knows it, so it is no method of all.
 Buffer nccl_symmetric_memory(Communicator& comm, std::span<const Stream> streams,
                              std::size_t bytes);
 

@@ -80,8 +80,8 @@ public:
     Tensor tensor(DType dtype, Shape shape, Place place = Place::Device) {
         return Tensor(allocate(bytes_of(dtype, shape.elements()), place), dtype, shape);
     }
-    // Same dtype and number of elements; between any places. Ordered in the stream; host memory that it touches
-    // must live until the stream gets there.
+    // Same dtype and number of elements; between any places. Ordered in the stream; host memory that it touches, pinned or
+    // not, is left alone and lives until the stream gets there.
     virtual void copy(Stream s, View to, View from) = 0;
     virtual void fill_zero(Stream s, View x) = 0;
     // A slice of a matrix of random numbers: out[i, j] = matrix.at(row + i, column + j), rounded to nearest even; the same

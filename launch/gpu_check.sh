@@ -305,7 +305,7 @@ else
     tiny tiny-llama p300 96
     step two_ranks 30 one_and_two_ranks two "${tiny[@]}"
     step sampled_steps 20 sampled_steps sampled "${tiny[@]}"
-    step two_ranks_nccl 40 with_nccl nccl "${tiny[@]}"
+    step two_ranks_nccl 40 with_nccl nccl "${tiny[@]}" --set engine.prefill_chunk=64  # with sums beside computing
     step bench.cake 60 bench cake --policies cake --prompts 8192,32768,"$long" --batches 4,8,16 --warmup 0 \
         --new-tokens 64 "${large[@]}"
     step bench.full_128k 60 bench full_128k --policies full --prompts "$long" --batches 4 --warmup 0 --new-tokens 64 \

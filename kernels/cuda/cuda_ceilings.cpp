@@ -1,6 +1,5 @@
 // What a GPU's memory and matrix products reach.
 #include <algorithm>
-#include <random>
 
 #include "kernels/cuda/cuda_backend.h"
 
@@ -24,29 +23,10 @@ double best_seconds(gpu::Queue queue, const Work& work) {
     return best;
 }
 
-// Numbers between -1 and 1: with zeros a GPU takes less power, and its clock is higher than it will be. A piece of them is
-// made on the host, and doubled on the device.
+// Numbers between -1 and 1: with zeros a GPU takes less power, and its clock is higher than it will be.
 Tensor random_matrix(Backend& dev, DType dtype, std::int64_t side) {
-    const std::int64_t elements = side * side;
-    std::int64_t filled = std::min(elements, std::int64_t(1) << 20);
-    const Tensor piece = Tensor::host(dtype, {filled});
-    std::mt19937 random(1);
-    for (std::int64_t i = 0; i < filled; ++i) {
-        const float x = float(random()) * 0x1p-31f - 1;
-        if (dtype == DType::BF16)
-            piece.view().as<bf16>()[i] = to_bf16(x);
-        else
-            piece.view().as<float>()[i] = x;
-    }
     Tensor out = dev.tensor(dtype, {side, side});
-    const View all = out.view().reshaped({elements});
-    dev.copy({}, all.rows(0, filled), piece);
-    dev.synchronize({});  // the piece lives no longer
-    while (filled < elements) {
-        const std::int64_t n = std::min(filled, elements - filled);
-        dev.copy({}, all.rows(filled, n), all.rows(0, n));
-        filled += n;
-    }
+    dev.fill_random({}, {.key = 1, .columns = side, .range = 2}, 0, 0, out);
     return out;
 }
 

@@ -30,11 +30,10 @@ namespace {
 
 namespace fe = cudnn_frontend;
 
-// What a task has to be worth. The first graph of a model's heads takes a core 0.4 s, most of it to compile the kernel, the
-// others 3 ms (for an H100, whose driver's part is not in this). With chunks of 2,048 and 32 heads of 128 elements so much
-// work begins at 29,000 keys; a prompt repays the compilation from some 36,000 tokens on, if on an H100 cuDNN reaches 75 % of
-// its ceiling and our own kernel 45 %, as they are meant to.
-constexpr double kLeastOperations = 1e12;
+// What a task has to be worth. A graph takes a core 3 ms (for an H100, whose driver's part is not in this) and serves all layers:
+// so much work in each of 32 repays that, if on an H100 cuDNN reaches 75 % of its ceiling and our own kernel 45 %, as they
+// are meant to. The first graph of a model's heads takes 0.4 s, most of it to compile the kernel, once a process.
+constexpr double kLeastOperations = 1e11;
 // Every chunk of every length of prompt is a graph of its own.
 constexpr std::size_t kMostGraphs = 512;
 

@@ -1,7 +1,6 @@
 #include "bench/ceilings.h"
 
 #include <algorithm>
-#include <random>
 
 #include "base/timer.h"
 
@@ -19,20 +18,6 @@ double best_seconds(const Work& work) {
             best = std::min(best, timer.seconds());
     }
     return best;
-}
-
-void fill_random(Backend& dev, View x) {
-    std::mt19937 random(1);
-    std::uniform_real_distribution<float> uniform(-1, 1);
-    const Tensor host = Tensor::host(x.dtype(), x.shape());
-    if (x.dtype() == DType::F32)
-        for (float& value : host.span<float>())
-            value = uniform(random);
-    else
-        for (bf16& value : host.span<bf16>())
-            value = to_bf16(uniform(random));
-    dev.copy({}, x, host);
-    dev.synchronize({});
 }
 
 // The last queries of a prompt that the model takes, as many as keep a device busy.
@@ -54,9 +39,9 @@ double attention_tflop_s(Backend& dev, const ModelConfig& m) {
                  k = dev.tensor(type, {m.n_kv_heads, keys, d}),
                  v = dev.tensor(type, {m.n_kv_heads, keys, d});
     // Zeros would be faster than what comes: they cost a GPU less power.
-    fill_random(dev, q);
-    fill_random(dev, k);
-    fill_random(dev, v);
+    for (const Tensor* x : {&q, &k, &v})
+        dev.fill_random({}, {.key = 1, .columns = d, .range = 2}, 0, 0,
+                        x->view().reshaped({x->elements() / d, d}));
     const double seconds = best_seconds([&] {
         dev.attention({}, q, k, v, keys - n, out);
         dev.synchronize({});

@@ -33,7 +33,7 @@ Answer plan_bytes(const PlanInput& plan, double memory_gib) {
     }
     out.data["traffic"] = to_json(plan_traffic(plan));
     out.data["process_bytes"] = process_bytes;
-    out.data["gpu_library_bytes"] = plan.gpu ? gpu_library_bytes(plan, plan.ranks > 1) : 0;
+    out.data["gpu_library_bytes"] = plan.gpu ? gpu_library_bytes(plan) : 0;
     out.data["prefill_flops"] = prefill_flops(plan.model, plan.prompt);
     out.data["fits"] = memory_gib > 0 ? json(out.fits) : json();
     out.text = bytes_table(plan, ranks);

@@ -54,7 +54,7 @@ std::string bytes_table(const PlanInput& plan, const std::vector<RankPlan>& rank
         out += fmt::format(
             "in the total, on a GPU: {} that kernels work in, {} of tables; beside it, its "
             "libraries take about {}\n",
-            h(first.kernel_work), h(first.tables), h(gpu_library_bytes(plan, plan.ranks > 1)));
+            h(first.kernel_work), h(first.tables), h(gpu_library_bytes(plan)));
     else
         out += fmt::format("beside the total, a process itself takes up to {} on its host\n",
                            h(process_bytes));

@@ -29,12 +29,7 @@ int ranks_here(const Backend& dev, const World& world) {
 
 // What libraries take of a GPU for a rank.
 std::size_t library_bytes(const PlanInput& plan, const Backend& dev) {
-    const DeviceInfo device = dev.info();
-    if (!device.own_memory)
-        return 0;
-    const bool by_nccl =
-        plan.ranks > 1 && !nccl_version().empty() && (device.ranks == 1 || nccl_shares_gpus());
-    return gpu_library_bytes(plan, by_nccl);
+    return dev.info().own_memory ? gpu_library_bytes(plan) : 0;
 }
 
 // A sum over the ranks that share this rank's memory, and what libraries take for them.
@@ -162,17 +157,6 @@ std::unique_ptr<Communicator> make_group(const RunConfig& config, World& world, 
         {.pinned = [&dev](std::size_t bytes) { return dev.allocate(bytes, Place::Pinned); },
          .copy = [&dev](Stream s, View to, View from) { dev.copy(s, to, from); },
          .synchronize = [&dev](Stream s) { dev.synchronize(s); }});
-}
-
-Sampling sampling_of(const RunConfig& config) {
-    const auto& g = config.generation;
-    return {.temperature = g.temperature,
-            .top_p = g.top_p,
-            .seed = std::uint64_t(g.seed),
-            .top_k = g.top_k,
-            .min_p = g.min_p,
-            .repetition_penalty = g.repetition_penalty,
-            .logprobs = g.logprobs};
 }
 
 int fit_context(const ModelConfig& model, int prompt, int new_tokens) {

@@ -40,7 +40,6 @@ std::unique_ptr<Communicator> make_group(const RunConfig& config, World& world, 
                                          int color);
 
 // How tokens are chosen, as the configuration has it.
-Sampling sampling_of(const RunConfig& config);
 
 // `new_tokens`, or as many as fit into the model's context behind the prompt. Usage error where the prompt alone exceeds
 // it.

@@ -18,9 +18,8 @@ struct Request {
     int max_new_tokens = 0;
     Sampling sampling;
     std::vector<TokenId> end_of_sequence;  // empty: generate through
-    bool first_is_answer =
-        false;                // the first token is none of these, and logprobs are of the others
-    double not_before_s = 0;  // when it arrives, after serve() began
+    bool first_is_answer = false;  // the first token is none of these, and logprobs are of others
+    double not_before_s = 0;       // when it arrives, after serve() began
 };
 
 // What one layer kept after prefill.

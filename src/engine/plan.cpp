@@ -4,6 +4,7 @@
 
 #include "engine/decode.h"
 #include "engine/gpu_work.h"
+#include "engine/sampler.h"
 
 namespace cake {
 
@@ -26,8 +27,7 @@ PlanInput plan_input(const RunConfig& config, const ModelConfig& model, int rank
         cache == "f32" || (cache == "auto" && main != DType::BF16 && main != DType::F16);
     in.cache = wide ? DType::F32 : DType::BF16;
     in.activation = types.activation;
-    const auto& g = config.generation;
-    in.greedy = g.temperature <= 0 && g.repetition_penalty == 1 && g.logprobs == 0;
+    in.greedy = Sampler(sampling_of(config)).takes_best();
     in.gpu = types.gpu;
     const std::string& residual = config.engine.residual_dtype;
     in.residual = residual == "bf16"  ? DType::BF16
@@ -71,10 +71,9 @@ std::vector<int> critical_prompts(const PlanInput& in, const Policy& p) {
 WorkspaceSize workspace_size(const PlanInput& in) {
     WorkspaceSize z;
     z.prompt = in.prompt;
-    z.overlap = in.overlap && in.ranks > 1;
-    z.chunk = in.chunk;
-    z.chunk = z.chunk_of(in.prompt);
-    z.overlap = z.overlap && z.chunk < in.prompt;
+    const bool in_pairs = in.overlap && in.ranks > 1;
+    z.chunk = int(rows_of_part(in.prompt, in.chunk, in_pairs));
+    z.overlap = in_pairs && z.chunk < in.prompt;
     z.batch = in.batch;
     z.cache_dtype = in.cache;
     z.activation_dtype = in.activation;
@@ -92,13 +91,15 @@ WorkspaceSize workspace_size(const PlanInput& in) {
     return z;
 }
 
-std::size_t gpu_library_bytes(const PlanInput& in, bool by_nccl) {
+std::size_t gpu_library_bytes(const PlanInput& in) {
     constexpr std::size_t mib = std::size_t(1) << 20;
     const WorkspaceSize z = workspace_size(in);
     const std::size_t delta =
         bytes_of(in.residual, std::int64_t(std::max(z.chunk, z.batch)) * in.model.d_model);
-    const std::size_t streams = by_nccl ? 1 + z.overlap : 0;
-    return 256 * mib + streams * (768 * mib + delta);
+    if (!in.overlap || in.ranks == 1)
+        return 256 * mib;
+    const std::size_t streams = 1 + z.overlap, sharers = in.ranks > in.model.n_kv_heads;
+    return 256 * mib + streams * (768 * mib + delta) + sharers * 768 * mib;
 }
 
 namespace {

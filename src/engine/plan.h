@@ -62,10 +62,10 @@ std::int64_t pages_needed(const Policy& policy, int n_layers, int prompt, int ne
 // backend: 14 MiB alone, 24 to 28 as one of 2 to 4 ranks, 32 with the tokenizer of SmolLM2.
 inline constexpr std::size_t process_bytes = std::size_t(32) << 20;
 // What CUDA's libraries take of a GPU beside what is planned, once a run is under way: kernels of cuBLASLt and cuDNN, which are
-// loaded when they are first used (256 MiB, assumed); and, where NCCL connects ranks, its buffers for each stream that ranks
-// speak in (768 MiB; others have measured 544 MiB on two A100 and 688 MiB on four: github.com/NVIDIA/nccl, issue 964), and a
-// delta in memory that the GPUs of all ranks reach (comm/nccl.h).
-std::size_t gpu_library_bytes(const PlanInput& input, bool by_nccl);
+// loaded when they are first used (256 MiB, assumed); and, where NCCL connects ranks (`overlap`), its buffers for each stream that
+// they speak in, and once more where some share a KV head (768 MiB; others have measured 544 MiB on two A100 and 688 MiB on
+// four: github.com/NVIDIA/nccl, issue 964), and deltas in memory that the GPUs of all ranks reach (comm/nccl.h).
+std::size_t gpu_library_bytes(const PlanInput& input);
 
 struct RankPlan {
     Shard shard;

@@ -56,6 +56,17 @@ nlohmann::json to_json(const TokenLogprobs& logprobs) {
     return {{"token", logprobs.chosen.token}, {"logprob", logprobs.chosen.logprob}, {"top", top}};
 }
 
+Sampling sampling_of(const RunConfig& config) {
+    const auto& g = config.generation;
+    return {.temperature = g.temperature,
+            .top_p = g.top_p,
+            .seed = std::uint64_t(g.seed),
+            .top_k = g.top_k,
+            .min_p = g.min_p,
+            .repetition_penalty = g.repetition_penalty,
+            .logprobs = g.logprobs};
+}
+
 void Sampler::seen(std::span<const TokenId> tokens) {
     if (sampling_.repetition_penalty != 1)
         seen_.insert(tokens.begin(), tokens.end());

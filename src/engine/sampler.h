@@ -11,6 +11,7 @@
 #include <nlohmann/json_fwd.hpp>
 
 #include "base/dtype.h"
+#include "config/run_config.h"
 #include "kernels/cpu/draw_token.h"
 
 namespace cake {
@@ -27,6 +28,8 @@ struct Sampling {
         1;             // logits of tokens seen: above 0 divided by this, else times this
     int logprobs = 0;  // log-probabilities of the token and of so many best; 0: none
 };
+
+Sampling sampling_of(const RunConfig& config);
 
 // Log-softmax of the logits as they came from the model, in double (nats).
 struct TokenLogprobs {

@@ -49,8 +49,9 @@ void mlp_half(const Rank& rank, const Model& model, const LayerWeights& w, View 
     View normed = ws.normed.view().rows(0, n);
 
     rank.dev.add_rms_norm(rank.stream, x, delta, w.mlp_norm, model.config.rms_eps, normed);
-    for (std::int64_t r = 0; r < n; r += mlp_rows) {
-        const std::int64_t m = std::min<std::int64_t>(mlp_rows, n - r);
+    const std::int64_t part = rows_of_part(n, mlp_rows);
+    for (std::int64_t r = 0; r < n; r += part) {
+        const std::int64_t m = std::min(part, n - r);
         View gate_up = ws.gate_up.view().rows(0, m);
         View act = ws.act.view().rows(0, m);
         linear(rank, normed.rows(r, m), w.gate_up, {}, gate_up, at_once);  // [m, 2 ff]
@@ -167,7 +168,7 @@ LayerKv forward_layer(const Rank& rank, const Model& model, int l, View x, Works
     // Attention of a chunk needs keys of this layer up to its own end only, so each chunk passes through the whole
     // block; what a block needs beside x and K, V is of a chunk's size.
     const LayerWeights& w = model.layers[std::size_t(l)];
-    const std::int64_t chunk = ws.size.chunk_of(int(S));
+    const std::int64_t chunk = rows_of_part(S, ws.size.chunk, ws.size.overlap);
     const auto attend = [&](Lane& lane, std::int64_t first) {
         const std::int64_t n = std::min(chunk, S - first);
         View q = ws.q.view().rows(0, n);  // [n, n_q, d_head]

@@ -47,8 +47,8 @@ Checkpoint random_checkpoint(const ModelConfig& config, std::uint64_t seed);
 void check_tensors(const Checkpoint& checkpoint, const ModelConfig& config);
 
 // Reads this rank's slices, a piece at a time into pinned memory, from where it goes to the backend while the next one is
-// read; random matrices are made by the backend. Checks names and shapes against the configuration before anything large is read: usage
-// errors name file and tensor. `progress` is called with the layers read so far.
+// read; random matrices are made by the backend. Checks names and shapes against the configuration before anything large is
+// read: usage errors name file and tensor. `progress` is called with the layers read so far.
 Model load_model(Backend& dev, const Checkpoint& checkpoint, const ModelConfig& config,
                  const Shard& shard, const WeightTypes& types,
                  const std::function<void(int)>& progress = {});

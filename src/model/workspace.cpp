@@ -59,10 +59,15 @@ std::vector<Row> table(const ModelConfig& m, const Shard& s, const WorkspaceSize
 
 }  // namespace
 
-int WorkspaceSize::chunk_of(int tokens) const {
-    constexpr int least = 1024, step = 128;  // step: of tiles of matrix products
-    const int half = (tokens / 2 + step) / step * step;
-    return std::min({chunk, tokens, overlap ? std::max(half, least) : tokens});
+std::int64_t rows_of_part(std::int64_t n, std::int64_t most, bool in_pairs) {
+    constexpr std::int64_t tile = 128, least = 1024;
+    std::int64_t parts = (n + most - 1) / most;
+    if (in_pairs && parts % 2 == 1 && n >= (parts + 1) * least)
+        ++parts;
+    if (parts <= 1)
+        return n;
+    const std::int64_t rows = (n + parts - 1) / parts;
+    return std::min(most, (rows + tile - 1) / tile * tile);
 }
 
 Workspace::Workspace(Backend& dev, const ModelConfig& model, const Shard& shard,

@@ -23,18 +23,18 @@ struct WorkspaceSize {
     DType cache_dtype = DType::F32;
     DType activation_dtype = DType::F32;
     DType residual_dtype = DType::F32;  // of x, decode_x and the deltas
-
-    // Tokens of a prompt of so many that pass at a time: `chunk`, or all; half of it where chunks take turns, since one alone
-    // has nothing to hide its sums behind, but where halves would be too short to fill a GPU.
-    int chunk_of(int tokens) const;
 };
 
-// Rows that pass through an MLP at a time, whose gates are by far the widest of a block: as many as keep a GPU's matrix products at
-// their best.
+// How many of n rows pass at a time, at most `most`, in even parts of whole tiles of a matrix product (128 rows).
+// `in_pairs`: in an even number of parts, as two take turns, where these have 1,024 rows or more, which keep a GPU busy.
+std::int64_t rows_of_part(std::int64_t n, std::int64_t most, bool in_pairs = false);
+
+// Most rows that pass through an MLP at a time: its gates are by far the widest of a block, and so many rows keep a GPU's
+// matrix products at their best.
 inline constexpr int mlp_rows = 2048;
 
-// n = rows of a block: the larger of chunk and batch; m = those of its MLP, n or mlp_rows. S = prompt. The block and q_window are of the activation type, what is
-// observed and logits F32, where no other type is said.
+// n = rows of a block: the larger of chunk and batch; m = those of its MLP, n or mlp_rows; S = prompt. The block and q_window
+// are of the activation type, what is observed and logits F32, where no other type is said.
 struct Workspace {
     WorkspaceSize size;
     // The block.

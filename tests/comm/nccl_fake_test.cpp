@@ -260,6 +260,24 @@ TEST_F(NcclCommunicator, HasAnNcclCommunicatorForEachStream) {
     });
 }
 
+TEST_F(NcclCommunicator, GivesUpAllWhereThatOfAStreamDoesNotStart) {
+    const std::string message = failure([] {
+        run_ranks(2, [](Communicator& threads) {
+            NcclDevice device = gpu(threads.rank());
+            device.start_within = std::chrono::milliseconds(200);
+            const auto comm = make_nccl_communicator(threads.split(0), device);
+            adds_whole_numbers(*comm, 10);
+            comm->barrier();
+            change_fake_nccl([](FakeNccl& fake) { fake.starts = false; });
+            std::vector<float> x(3);
+            comm->all_reduce_sum(Stream{1}, view_of(x));
+        });
+    });
+    EXPECT_THAT(message, AllOf(HasSubstr("ncclCommInitRankConfig (nccl.cpp:"),
+                               HasSubstr("not done after 0.2 s")));
+    EXPECT_EQ(fake_nccl().aborted, 4);
+}
+
 TEST_F(NcclCommunicator, KnowsItsVersion) { EXPECT_EQ(nccl_version(), "2.28.9"); }
 
 }  // namespace

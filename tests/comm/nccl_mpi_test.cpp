@@ -90,6 +90,16 @@ TEST_F(NcclSums, RunInSymmetricMemoryWhereThereIsSome) {
     expect_sums(x, 3, [&] { nccl->all_reduce_sum({}, x); });
 }
 
+TEST_F(NcclSums, RunInTwoStreamsOneAfterAnother) {
+    const Tensor x = dev->tensor(DType::F32, {1000});
+    int index = 0;
+    expect_sums(x, 4, [&] {
+        const Stream one{index}, other{index = 1 - index};
+        nccl->all_reduce_sum(one, x);
+        dev->wait(other, dev->record(one));
+    });
+}
+
 TEST_F(NcclSums, CanBeCapturedInAGraph) {
     const Tensor x = dev->tensor(DType::F32, {1000});
     nccl->all_reduce_sum({}, x);  // what is made on first use is made before

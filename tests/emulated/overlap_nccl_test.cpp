@@ -201,6 +201,7 @@ TEST_P(OverlapOfAPrompt, SumsAsOftenAsThePlanSays) {
     plan.ranks = ranks();
     plan.prompt = kPrompt;
     plan.chunk = 24;
+    plan.overlap = true;
     const TrafficPlan planned = plan_traffic(plan);
     const int L = plan.model.n_layers;
     EXPECT_EQ(planned.prefill_all_reduces, 1 + 2 * L * 4);

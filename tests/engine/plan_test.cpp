@@ -169,13 +169,16 @@ TEST(Plan, CutsAPromptInTwoWhereSumsAreMadeBesideComputing) {
         EXPECT_EQ(z.overlap, z.chunk < prompt && ranks > 1) << prompt;
         EXPECT_EQ(plan_traffic(in).prefill_all_reduces,
                   ranks == 1 ? 0 : 1 + 2 * 32 * ((prompt + z.chunk - 1) / z.chunk));
-        EXPECT_EQ(z.chunk_of(700), 700) << "too short to be cut";
+        EXPECT_EQ(rows_of_part(700, z.chunk, z.overlap), 700) << "too short to be cut";
         return z.chunk;
     };
     EXPECT_EQ(chunk(6000, 1), 6000);
-    EXPECT_EQ(chunk(1024, 2), 1024);
-    EXPECT_EQ(chunk(1025, 2), 1024);
-    EXPECT_EQ(chunk(6000, 2), 3072) << "half of it, in whole tiles";
+    EXPECT_EQ(chunk(8193, 1), 4224) << "even parts, in whole tiles";
+    EXPECT_EQ(chunk(2047, 2), 2047);
+    EXPECT_EQ(chunk(2048, 2), 1024);
+    EXPECT_EQ(chunk(6000, 2), 3072);
+    EXPECT_EQ(chunk(8192, 2), 4096);
+    EXPECT_EQ(chunk(20000, 2), 5120) << "four parts, where three would do";
     EXPECT_EQ(chunk(131072, 2), 8192);
 }
 
@@ -187,6 +190,23 @@ TEST(Plan, Llama8BAt128kTakesTwoAndAHalfGiBBesideWeights) {
     constexpr double GiB = 1 << 30;
     EXPECT_LT(double(p.total() - p.weights) / GiB, 2.5);
     EXPECT_GT(double(p.total() - p.weights) / GiB, 2);
+}
+
+TEST(Plan, CountsNcclsMemoryForEachStreamAndForSharers) {
+    constexpr std::size_t MiB = 1 << 20;
+    PlanInput in = plan_input({}, llama_8b(), 2, 20000, 64, gpu_types);
+    EXPECT_EQ(gpu_library_bytes(in), 256 * MiB) << "what passes through the host takes none";
+    in.overlap = true;
+    EXPECT_EQ(gpu_library_bytes(in), (256 + 2 * (768 + 5120 * 8 / 1024)) * MiB);
+    in.ranks = 16;  // of 8 KV heads
+    EXPECT_EQ(gpu_library_bytes(in), (256 + 768 + 2 * (768 + 5120 * 8 / 1024)) * MiB);
+    in.ranks = 2;
+    in.prompt = 1000;
+    in.chunk = 1024;
+    in.batch = 8;
+    EXPECT_EQ(gpu_library_bytes(in), (256 + 768) * MiB + 1000 * 4096 * 2) << "one chunk";
+    in.ranks = 1;
+    EXPECT_EQ(gpu_library_bytes(in), 256 * MiB);
 }
 
 // The same for what ranks that share a KV head exchange, under every policy that evicts.

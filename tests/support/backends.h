@@ -24,8 +24,7 @@ struct BackendCase {
     DType activations;  // what kernels take for x, q, out, ...
     // Weights of linear layers, and tables of embeddings.
     std::vector<DType> linear_types, table_types;
-    bool small =
-        false;  // kernels are slow, on the host or under a sanitizer: shapes are to be small
+    bool small = false;      // kernels are slow, on the host or under a sanitizer, and shapes small
     bool exact_rows = true;  // a row of a linear layer has the same bits alone and among others
 };
 
