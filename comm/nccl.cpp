@@ -244,7 +244,7 @@ void NcclCommunicator::give_up(const std::string& why) {
 void NcclCommunicator::check() {
     if (!failure_.empty())
         throw Error(failure_);
-    for (ncclComm_t comm : comms_) {
+    for (const auto& [stream, comm] : comms_) {
         if (!comm)
             continue;
         ncclResult_t state = ncclSuccess;

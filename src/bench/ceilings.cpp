@@ -41,7 +41,7 @@ double attention_tflop_s(Backend& dev, const ModelConfig& m) {
     // Zeros would be faster than what comes: they cost a GPU less power.
     for (const Tensor* x : {&q, &k, &v})
         dev.fill_random({}, {.key = 1, .columns = d, .range = 2}, 0, 0,
-                        x->view().reshaped({x->elements() / d, d}));
+                        x->view().reshaped({x->view().elements() / d, d}));
     const double seconds = best_seconds([&] {
         dev.attention({}, q, k, v, keys - n, out);
         dev.synchronize({});
