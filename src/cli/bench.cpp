@@ -11,6 +11,8 @@
 #include "base/progress.h"
 #include "base/stop_signals.h"
 #include "bench/ceilings.h"
+#include "bench/kernels.h"
+#include "bench/study.h"
 #include "bench/sweep.h"
 #include "bench/table.h"
 #include "cli/alike.h"
@@ -122,6 +124,26 @@ json facts(const World& world, Backend& dev, const RunConfig& config, const Plan
               {"random_weights", random}}}};
 }
 
+// The first policy, cache size, prompt and batch of the lists, on each rank by itself; rank 0's are shown.
+void bench_kernels(CommandContext& context, const RunConfig& config, const ModelConfig& model,
+                   Backend& dev, Communicator& group, const std::string& folder) {
+    World& world = context.world;
+    PlanInput plan =
+        study_plan(config, model, world.size(), config.bench.prompts.front(), dev.types());
+    plan.batch = config.bench.batches.front();
+    plan.overlap = speaks_nccl(config, dev, plan.ranks);
+    fit_context(model, plan.prompt, 1);
+    Ceilings alone;
+    measure_ceilings(dev, group, alone);
+    const std::vector<KernelTime> times = time_kernels(dev, plan, world.rank());
+    print_once(context, kernel_table(times, alone));
+    if (world.rank() != 0 || folder.empty())
+        return;
+    std::filesystem::create_directories(folder);
+    const json ceilings = {{"read_gb_s", alone.read_gb_s}, {"gemm_tflop_s", alone.gemm_tflop_s}};
+    write_json(folder + "/kernels.json", {{"ceilings", ceilings}, {"kernels", to_json(times)}});
+}
+
 }  // namespace
 
 ExitCode run_bench(CommandContext& context) {
@@ -129,12 +151,15 @@ ExitCode run_bench(CommandContext& context) {
     CLI::App app("Speed and memory of policies, cache sizes, prompts and batches.", "cake bench");
     ModelOptions options(app, kFlags);
     std::string output;
-    bool only_ceilings = false;
+    bool only_ceilings = false, only_kernels = false;
     std::uint64_t seed = 0;
     app.add_option("--output", output, "a folder for bench.jsonl and bench.csv; goes on there")
         ->type_name("DIR");
     app.add_flag("--ceilings", only_ceilings,
                  "measure the machine alone; prints a file for `cake plan --machine`");
+    app.add_flag("--kernels", only_kernels,
+                 "measure each kernel alone, at the shapes of the first policy, prompt and batch")
+        ->excludes("--ceilings");
     CLI::Option* random_weights = app.add_option(
         "--random-weights", seed, "weights of this seed; a config.json is enough for a model");
     if (const auto over = parse_arguments(context, app))
@@ -167,6 +192,10 @@ ExitCode run_bench(CommandContext& context) {
     const auto group = make_group(config, world, *dev, 0);
     if (only_ceilings) {
         print_once(context, machine_yaml(*dev, *group, model, world.host(), world.local_size()));
+        return ExitCode::Done;
+    }
+    if (only_kernels) {
+        bench_kernels(context, config, model, *dev, *group, output);
         return ExitCode::Done;
     }
     const Prompts prompts(world, config, model.vocab);

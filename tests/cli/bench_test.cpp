@@ -142,6 +142,27 @@ TEST_F(Bench, MeasuresAMachineThatPlanCanReckonWith) {
     }
 }
 
+TEST_F(Bench, MeasuresEachKernelAlone) {
+    const auto kernels = [&](const char* prompt) {
+        return bench({"--kernels", "--prompts", prompt, "--cache-sizes", "48", "--batches", "2"});
+    };
+    for (int ranks : {1, 2}) {
+        const auto args = kernels("200");
+        const ProgramResult r = ranks == 1 ? run_program(args) : run_program_on_ranks(ranks, args);
+        ASSERT_EQ(r.exit_code, 0) << r.err;
+        EXPECT_THAT(r.out, HasSubstr("decode_attention"));
+        std::ifstream file(folder / "kernels.json");
+        const json all = json::parse(file);
+        EXPECT_GT(all["ceilings"]["read_gb_s"], 0);
+        EXPECT_GT(all["kernels"].size(), 25u);
+        EXPECT_EQ(all["kernels"][0]["part"], "prefill");
+    }
+    const ProgramResult too_long = run_program(kernels("100000"));
+    EXPECT_EQ(too_long.exit_code, 2);
+    EXPECT_THAT(too_long.err, HasSubstr("the model's context"));
+    EXPECT_EQ(run_program({"bench", "--kernels", "--ceilings", "--model", model}).exit_code, 2);
+}
+
 TEST_F(Bench, SamplesWhereATemperatureIsSet) {
     const auto sampled = [&](const char* setting) {
         return bench({"--prompts", "100", "--repeat", "1", "--set", setting});
