@@ -132,7 +132,17 @@ void bench_kernels(CommandContext& context, const RunConfig& config, const Model
         study_plan(config, model, world.size(), config.bench.prompts.front(), dev.types());
     plan.batch = config.bench.batches.front();
     plan.overlap = speaks_nccl(config, dev, plan.ranks);
-    fit_context(model, plan.prompt, 1);
+    world.agree([&] {
+        fit_context(model, plan.prompt, 1);
+        const PageLayout layout = page_layout(plan, shard_of(model, plan.ranks, world.rank()));
+        const std::size_t pages = std::size_t(layout.pages_for(plan.prompt + 1)) * layout.bytes(),
+                          needed = std::size_t(plan.batch) * pages, free = dev.info().free_bytes;
+        if (needed > free)
+            throw usage_error(
+                "keys and values of a layer take {} for {} sequences of {} tokens, and {} is free: "
+                "give smaller --batches or --prompts",
+                human_bytes(double(needed)), plan.batch, plan.prompt, human_bytes(double(free)));
+    });
     Ceilings alone;
     measure_ceilings(dev, group, alone);
     const std::vector<KernelTime> times = time_kernels(dev, plan, world.rank());
@@ -147,7 +157,6 @@ void bench_kernels(CommandContext& context, const RunConfig& config, const Model
 }  // namespace
 
 ExitCode run_bench(CommandContext& context) {
-    const StopSignals signals;
     CLI::App app("Speed and memory of policies, cache sizes, prompts and batches.", "cake bench");
     ModelOptions options(app, kFlags);
     std::string output;
@@ -198,6 +207,7 @@ ExitCode run_bench(CommandContext& context) {
         bench_kernels(context, config, model, *dev, *group, output);
         return ExitCode::Done;
     }
+    const StopSignals signals;
     const Prompts prompts(world, config, model.vocab);
     const SweepPlan study = trace.empty()
                                 ? plan_sweep(world, config, model, *dev)

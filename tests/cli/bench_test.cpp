@@ -160,6 +160,14 @@ TEST_F(Bench, MeasuresEachKernelAlone) {
     const ProgramResult too_long = run_program(kernels("100000"));
     EXPECT_EQ(too_long.exit_code, 2);
     EXPECT_THAT(too_long.err, HasSubstr("the model's context"));
+    json large = json::parse(std::ifstream(model + "/config.json"));
+    large["max_position_embeddings"] = 10000000;
+    const std::string config = (folder / "config.json").string();
+    std::ofstream(config) << large;
+    const ProgramResult too_many = run_program(
+        {"bench", "--kernels", "--model", config, "--prompts", "10000000", "--batches", "4096"});
+    EXPECT_EQ(too_many.exit_code, 2);
+    EXPECT_THAT(too_many.err, HasSubstr("give smaller --batches"));
     EXPECT_EQ(run_program({"bench", "--kernels", "--ceilings", "--model", model}).exit_code, 2);
 }
 
