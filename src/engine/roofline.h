@@ -10,8 +10,9 @@
 namespace cake {
 
 struct PrefillTime {  // seconds, of one prompt
-    double linear =
-        0;  // 2 FLOPs a weight and token, or reading the weights once a chunk, whichever is longer
+    // 2 FLOPs a weight and token, or reading the weights once a chunk, whichever is longer (an MLP's are read once in mlp_rows:
+    // so many rows are bound by FLOPs anyway).
+    double linear = 0;
     double attention = 0;  // 4 FLOPs a query head, dimension, query and key up to the query
     double observe =
         0;  // window: two more passes of its queries over all keys; all queries: as attention again
