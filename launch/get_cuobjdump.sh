@@ -18,16 +18,7 @@ if [[ ! -x $target/cuobjdump ]]; then
     scratch=$(mktemp -d "$target/.fetching.XXXXXX")
     trap 'rm -rf "$scratch"' EXIT
     say "fetching $package into $target"
-    if ! bash "$root/launch/pip_download.sh" "$scratch" "$package"; then
-        say "could not download $package; tests that need it are skipped"
-        exit 1
-    fi
-    wheel=("$scratch"/*.whl)
-    if ! echo "$sha256  ${wheel[0]}" | sha256sum --check --status; then
-        say "what $package brought is not the expected file: its SHA-256 is not $sha256"
-        exit 1
-    fi
-    python3 -m zipfile -e "${wheel[0]}" "$scratch"
+    bash "$root/launch/fetch_wheel.sh" "$scratch" "$sha256" "$package"
     chmod +x "$scratch"/nvidia/*/bin/cuobjdump
     mv -f "$scratch"/*.dist-info/licenses "$target/licenses"
     mv -f "$scratch"/nvidia/*/bin/cuobjdump "$target/cuobjdump"

@@ -214,8 +214,8 @@ bench() {
 own_attention() { CAKE_CUDNN=0 rows=own bench "$@"; }
 
 # Each kernel by itself.
-alone() {
-    "$cake" bench --kernels --quiet --model "$config" --backend cuda --output "$work/alone" --batches 1 --policies cake "$@"
+kernels_alone() {
+    "$cake" bench --kernels --quiet --model "$config" --backend cuda --output "$work/kernels_alone" --batches 1 --policies cake "$@"
 }
 
 # Seconds of decoding by kind of kernel, which a captured step does not tell.
@@ -243,7 +243,7 @@ sanitized() {
 }
 
 export -f machine tests_of generate agree cpu_and_cuda one_and_two_ranks sampled_steps with_nccl ceilings bench \
-    own_attention alone phases sampled_bench sanitized
+    own_attention kernels_alone phases sampled_bench sanitized
 export cake work report kernels here config=$work/config.json
 
 # Arguments of generate for a model of tests/golden and one of its prompts.
@@ -278,7 +278,7 @@ if (( self_test )); then
     small=(--cache-sizes 64 --new-tokens 4 --warmup 0)
     step bench.batch_1 60 bench batch_1 --policies full,cake --prompts 64,128 --batches 1 "${small[@]}"
     step bench.phases 60 phases phases --policies full,cake --prompts 128 --batches 1 "${small[@]}"
-    step alone 60 alone --prompts 100 --cache-sizes 64
+    step kernels_alone 60 kernels_alone --prompts 100 --cache-sizes 64
     step bench.sampled 60 sampled_bench sampled --policies cake --prompts 128 --batches 1 "${small[@]}"
     step engine 120 tests_of "$engine" --gtest_filter='*GivesTheLogits*tiny_qwen2_1_ranks_bf16'
     step two_ranks 60 one_and_two_ranks two "${tiny[@]}"
@@ -305,7 +305,7 @@ else
         --new-tokens 64 "${large[@]}"
     step bench.phases 60 phases phases --policies full,cake --prompts "$long" --batches 1 --warmup 0 --new-tokens 16 \
         "${large[@]}"
-    step alone 45 alone --prompts "$long" --cache-sizes 1024
+    step kernels_alone 45 kernels_alone --prompts "$long" --cache-sizes 1024
     step engine 90 tests_of "$engine"
     [[ -z $model ]] || step cpu_and_cuda.model 45 cpu_and_cuda model 0.3 20 0.1 --model "$model" \
         --prompt-file "$prompt" --cache-size 256

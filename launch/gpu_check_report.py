@@ -256,7 +256,7 @@ def table(folder: str, out: str, tokens: str) -> int:
                                           **rates_of(row, "prefill", model)} for key, row in runs["bench"].items()],
                   "gb_s_of_steps": [{"policy": key[0], "prompt_tokens": key[1], "batch": key[2],
                                      **rates_of(row, "decode", model)} for key, row in runs["phases"].items()],
-                  "kernels": json.loads(text_of(work, "alone/kernels.json") or "null"),
+                  "kernels": json.loads(text_of(work, "kernels_alone/kernels.json") or "null"),
                   "rows": {name: list(rows.values()) for name, rows in runs.items()}}
     pathlib.Path(out).write_text(json.dumps(everything, indent=1) + "\n")
     titles = {"bench": "", "own": "with attention of our own, not cuDNN's:",
@@ -270,7 +270,7 @@ def table(folder: str, out: str, tokens: str) -> int:
     if runs["phases"]:
         print("\nsteps whose kernels are launched one by one (captured ones are a replay):", end="")
         print_phases(runs["phases"], "decode", model)
-    print(f"\neach kernel by itself:\n{text_of(work, 'alone.log')}")
+    print(f"\neach kernel by itself:\n{text_of(work, 'kernels_alone.log')}")
     for target in targets:
         print_target(target)
     for step in steps:
