@@ -116,7 +116,7 @@ stop() {
     [[ -d $folder ]] || return 0
     if kill -0 "$(cat "$folder/run/slurmctld.pid" 2>/dev/null)" 2>/dev/null; then
         timeout 10 scancel --user="$(id -un)" >/dev/null 2>&1 || true
-        for (( i = 0; i < 50; ++i )); do
+        for (( i = 0; i < 150; ++i )); do
             [[ -z $(timeout 5 squeue -h 2>/dev/null) ]] && break
             sleep 0.1
         done

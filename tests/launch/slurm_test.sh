@@ -1,16 +1,14 @@
 #!/usr/bin/env bash
-# The job scripts of launch/slurm on a real Slurm. ctest starts the cluster as a fixture of these cases and stops it after
-# the last. Skipped (exit 77) where Slurm is not installed.
+# The job scripts of launch/slurm on a real Slurm, a cluster of its own for each case. Skipped (exit 77) where Slurm is not
+# installed.
 #
-# usage: slurm_test.sh start | CASE | stop
+# usage: slurm_test.sh CASE
 #   CASE   generate, site, batch, array, cancel, requeue, time_is_up, time_limit, singletons, exit_codes, dead_rank
-# CAKE_TEST_SLURM=LINK   what leads from one call to the cluster's folder; default /tmp/cake-slurm
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=tests/launch/checks.sh
 source "$here/checks.sh"
-cluster_link=${CAKE_TEST_SLURM:-/tmp/cake-slurm}
 
 PATH=$PATH:/usr/sbin:/sbin  # where Debian has the daemons
 for daemon in munged slurmctld slurmd sbatch srun; do
@@ -212,39 +210,27 @@ test_dead_rank() {
     done
 }
 
-no_job_is_left() { [[ -z $(timeout 5 squeue -h 2>/dev/null) ]]; }
-
+# Also after a failure. Processes that outlive the cluster are a failure themselves.
 clean_up() {
-    timeout 5 scancel --user="$(id -un)" >/dev/null 2>&1 || true
-    wait_until 15 no_job_is_left || true
+    local left
+    "$here/slurm_cluster.sh" stop "$cluster"
+    left=$("$here/slurm_cluster.sh" members "$cluster")
     rm -rf "$scratch"
+    expect_equal "$left" "" "processes that are left"
 }
 
 case ${1:-} in
-    start)
-        folder=$(mktemp -d /tmp/cake-slurm.XXXXXX)
-        ln -sfn "$folder" "$cluster_link"
-        # The cluster ends with the caller of slurm_cluster.sh, which has to be ctest, not this script.
-        exec "$here/slurm_cluster.sh" start "$folder"
-        ;;
-    stop)
-        folder=$(readlink "$cluster_link") || fail "no cluster was started"
-        "$here/slurm_cluster.sh" stop "$folder"
-        left=$("$here/slurm_cluster.sh" members "$folder")
-        rm -f "$cluster_link"
-        expect_equal "$left" "" "processes that are left"
-        ;;
-    generate | site | batch | array | cancel | requeue | time_is_up | time_limit | singletons | exit_codes | dead_rank)
-        folder=$(readlink "$cluster_link") || fail "no cluster was started"
-        export SLURM_CONF=$folder/slurm.conf
-        [[ $(srun --mpi=list 2>&1) == *pmix* ]] || skip "this Slurm has no PMIx"
-        scratch=$(mktemp -d /tmp/cake-slurm-test.XXXXXX)
-        trap clean_up EXIT
-        cd "$scratch"
-        "test_$1"
-        ;;
+    generate | site | batch | array | cancel | requeue | time_is_up | time_limit | singletons | exit_codes | dead_rank) ;;
     *)
-        echo "usage: slurm_test.sh start | CASE | stop" >&2
+        echo "usage: slurm_test.sh CASE" >&2
         exit 2
         ;;
 esac
+scratch=$(mktemp -d /tmp/cake-slurm-test.XXXXXX)
+cluster=$(mktemp -d /tmp/cake-slurm.XXXXXX)
+trap clean_up EXIT
+"$here/slurm_cluster.sh" start "$cluster"
+export SLURM_CONF=$cluster/slurm.conf
+[[ $(srun --mpi=list 2>&1) == *pmix* ]] || skip "this Slurm has no PMIx"
+cd "$scratch"
+"test_$1"
