@@ -2,6 +2,8 @@
 
 #include <cstdint>
 #include <new>
+#include <utility>
+
 #include <sys/mman.h>
 
 #ifdef CAKE_SIMT_TSAN
@@ -52,6 +54,16 @@ constexpr int kSavedRegisters = 6;
 
 // Each thread of the operating system runs one fiber at a time.
 constinit thread_local Fiber* running = nullptr;
+
+// Where the thread's own stack is left.
+struct Resumer {
+    void* sp;
+    void* tsan;
+    const void* asan_stack;
+    std::size_t asan_stack_bytes;
+    bool left_last;  // not a fiber
+};
+constinit thread_local Resumer resumer{};
 #ifdef CAKE_SIMT_TSAN
 constexpr unsigned kNoSync = 1;  // a switch orders nothing
 #endif
@@ -84,7 +96,9 @@ void Fiber::start(void (*function)(void*), void* argument) {
     __asan_unpoison_memory_region(stack_, kStackBytes);  // of functions that were forgotten
 #endif
     // As if the function before entry() had called the switch: registers, where to return, and its own return address.
-    auto* sp = reinterpret_cast<void**>(stack_ + kStackBytes - 64);
+    // Stacks lie a power of two apart; that neighbours share no line of a cache, each begins elsewhere in its page.
+    const std::size_t shift = std::uintptr_t(stack_) / kStackBytes % 32 * 128;
+    auto* sp = reinterpret_cast<void**>(stack_ + kStackBytes - 64 - shift);
     *--sp = nullptr;
     *--sp = reinterpret_cast<void*>(&Fiber::entry);
     for (int i = 0; i < kSavedRegisters; ++i)
@@ -94,24 +108,32 @@ void Fiber::start(void (*function)(void*), void* argument) {
 
 void Fiber::entry() {
     Fiber& self = *running;
-#ifdef CAKE_SIMT_ASAN
-    __sanitizer_finish_switch_fiber(nullptr, &self.resumer_stack_, &self.resumer_stack_bytes_);
-#endif
+    self.arrive();
     self.function_(self.argument_);
     self.end();
+}
+
+// The first that happens on this stack after a switch to it.
+void Fiber::arrive() {
+#ifdef CAKE_SIMT_ASAN
+    const bool from_thread = std::exchange(resumer.left_last, false);
+    __sanitizer_finish_switch_fiber(asan_fake_, from_thread ? &resumer.asan_stack : nullptr,
+                                    from_thread ? &resumer.asan_stack_bytes : nullptr);
+#endif
 }
 
 void Fiber::resume() {
     running = this;
 #ifdef CAKE_SIMT_TSAN
-    resumer_tsan_ = __tsan_get_current_fiber();
+    resumer.tsan = __tsan_get_current_fiber();
     __tsan_switch_to_fiber(tsan_, kNoSync);
 #endif
 #ifdef CAKE_SIMT_ASAN
     void* fake = nullptr;
+    resumer.left_last = true;
     __sanitizer_start_switch_fiber(&fake, stack_, kStackBytes);
 #endif
-    cake_simt_switch(&resumer_sp_, own_sp_);
+    cake_simt_switch(&resumer.sp, own_sp_);
 #ifdef CAKE_SIMT_ASAN
     __sanitizer_finish_switch_fiber(fake, nullptr, nullptr);
 #endif
@@ -120,15 +142,25 @@ void Fiber::resume() {
 
 void Fiber::pause() {
 #ifdef CAKE_SIMT_TSAN
-    __tsan_switch_to_fiber(resumer_tsan_, kNoSync);
+    __tsan_switch_to_fiber(resumer.tsan, kNoSync);
 #endif
 #ifdef CAKE_SIMT_ASAN
-    __sanitizer_start_switch_fiber(&asan_fake_, resumer_stack_, resumer_stack_bytes_);
+    __sanitizer_start_switch_fiber(&asan_fake_, resumer.asan_stack, resumer.asan_stack_bytes);
 #endif
-    cake_simt_switch(&own_sp_, resumer_sp_);
+    cake_simt_switch(&own_sp_, resumer.sp);
+    arrive();
+}
+
+void Fiber::pass_to(Fiber& other) {
+    running = &other;
+#ifdef CAKE_SIMT_TSAN
+    __tsan_switch_to_fiber(other.tsan_, kNoSync);
+#endif
 #ifdef CAKE_SIMT_ASAN
-    __sanitizer_finish_switch_fiber(asan_fake_, &resumer_stack_, &resumer_stack_bytes_);
+    __sanitizer_start_switch_fiber(&asan_fake_, other.stack_, kStackBytes);
 #endif
+    cake_simt_switch(&own_sp_, other.own_sp_);
+    arrive();
 }
 
 void Fiber::end() {

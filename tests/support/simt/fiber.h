@@ -15,10 +15,12 @@ public:
 
     // What resume() will run. A function under way is forgotten.
     void start(void (*function)(void*), void* argument);
-    // From the thread's own stack: runs the function until it pauses or ends.
+    // From the thread's own stack: runs the function until it pauses or ends, or one that it passed to does.
     void resume();
     // From inside.
     void pause();
+    // From inside: the other goes on, as if resumed from where this one was.
+    void pass_to(Fiber& other);
     // Instead of returning.
     [[noreturn]] void end();
 
@@ -31,18 +33,15 @@ public:
 
 private:
     static void entry();
+    void arrive();
 
     char* stack_ = nullptr;
     void* own_sp_ = nullptr;
-    void* resumer_sp_ = nullptr;
     void (*function_)(void*) = nullptr;
     void* argument_ = nullptr;
     // Sanitizers.
     void* tsan_ = nullptr;
-    void* resumer_tsan_ = nullptr;
     void* asan_fake_ = nullptr;
-    const void* resumer_stack_ = nullptr;
-    std::size_t resumer_stack_bytes_ = 0;
 };
 
 }  // namespace cake::simt

@@ -1,6 +1,7 @@
 #include "simt/machine.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstdlib>
 #include <cstring>
 #include <memory>
@@ -41,10 +42,10 @@ std::string place_of(const std::source_location& at) {
 
 bool same(const std::source_location& a, const std::source_location& b) {
     return a.line() == b.line() && a.column() == b.column() &&
-           std::strcmp(a.file_name(), b.file_name()) == 0;
+           (a.file_name() == b.file_name() || std::strcmp(a.file_name(), b.file_name()) == 0);
 }
 
-enum class State { Runs, WaitsForBlock, WaitsForWarp, Done };
+enum class State { Started, WaitsForBlock, WaitsForWarp, Done };
 
 // Fixed room for all that a running fiber writes down: no allocation happens in a fiber, and ThreadSanitizer, which watches
 // malloc, has nothing to misunderstand.
@@ -58,8 +59,9 @@ struct Copies {
 struct CudaThread {
     Fiber fiber;
     uint3 index{};
-    int lane = 0, warp = 0;
-    State state = State::Done;
+    int lane = 0;
+    unsigned warp = 0;
+    State state = State::Done;  // what it last came to; whether it still waits there says its warp
     WarpOp op{};
     std::source_location waits_at;
     Copies copies;
@@ -78,6 +80,7 @@ struct Warp {
     static constexpr int kRoom = 40;
     Meeting meetings[kRoom];
     int n = 0;
+    unsigned runnable = 0;  // lanes that wait for nothing
 };
 
 class Machine {
@@ -103,7 +106,16 @@ public:
 
 private:
     void run_block(uint3 block);
+    bool run_warp(unsigned warp);
+    CudaThread* next_of_warp(unsigned warp, int lane);
+    void choose(CudaThread& t);
+    void wait(State state, const std::source_location& at);
     void open_barrier();
+    void make_runnable();
+    // The lanes of a warp that begins there.
+    unsigned lanes_from(unsigned begin) const {
+        return n_ - begin >= kWarp ? ~0u : (1u << (n_ - begin)) - 1;
+    }
     [[noreturn]] void report_deadlock();
     std::string describe(const CudaThread& t) const;
 
@@ -145,19 +157,47 @@ void Machine::fail(const std::string& message, const std::source_location& at) {
     running_->fiber.end();
 }
 
-int Machine::sync_block(bool vote, const std::source_location& at) {
+// The next lane after this one that can run, round and round; null: none.
+CudaThread* Machine::next_of_warp(unsigned warp, int lane) {
+    const unsigned all = warps_[warp]->runnable;
+    if (all == 0)
+        return nullptr;
+    const unsigned ahead = all & (backwards ? (1u << lane) - 1 : ~((2u << lane) - 1));
+    const unsigned of = ahead ? ahead : all;
+    const int next = backwards ? 31 - std::countl_zero(of) : std::countr_zero(of);
+    return threads_[warp * kWarp + unsigned(next)].get();
+}
+
+void Machine::choose(CudaThread& t) {
+    running_ = &t;
+    here.thread = t.index;
+    here.lane = t.lane;
+}
+
+// In a fiber: another of its warp goes on, the scheduler where none can.
+void Machine::wait(State state, const std::source_location& at) {
     CudaThread& self = *running_;
+    self.state = state;
+    self.waits_at = at;
+    warps_[self.warp]->runnable &= ~(1u << self.lane);
+    if (CudaThread* next = next_of_warp(self.warp, self.lane)) {
+        choose(*next);
+        self.fiber.pass_to(next->fiber);
+    } else {
+        self.fiber.pause();
+    }
+}
+
+int Machine::sync_block(bool vote, const std::source_location& at) {
     if (at_barrier_ == 0)
         barrier_at_ = at;
     else if (!same(barrier_at_, at))
         fail(fmt::format("divergent barrier: other threads wait at {}", place_of(barrier_at_)), at);
     votes_ += vote;
     ++at_barrier_;
-    self.state = State::WaitsForBlock;
-    self.waits_at = at;
     char* order = &barrier_order_[barrier_generation_ & 1];
     Fiber::release(order);
-    self.fiber.pause();
+    wait(State::WaitsForBlock, at);
     Fiber::acquire(order);
     return result_;
 }
@@ -167,13 +207,17 @@ void Machine::open_barrier() {
     votes_ = 0;
     at_barrier_ = 0;
     ++barrier_generation_;
-    for (unsigned i = 0; i < n_; ++i)
-        threads_[i]->state = State::Runs;
+    make_runnable();
+}
+
+// All lanes of all warps.
+void Machine::make_runnable() {
+    for (unsigned begin = 0; begin < n_; begin += kWarp)
+        warps_[begin / kWarp]->runnable = lanes_from(begin);
 }
 
 unsigned Machine::lanes_of_warp() const {
-    const unsigned n = n_ - unsigned(running_->warp) * kWarp;
-    return n >= kWarp ? ~0u : (1u << n) - 1;
+    return lanes_from(running_->warp * kWarp);
 }
 
 const std::uint64_t* Machine::meet(WarpOp op, unsigned mask, std::uint64_t value,
@@ -183,7 +227,7 @@ const std::uint64_t* Machine::meet(WarpOp op, unsigned mask, std::uint64_t value
         fail(fmt::format("{}: lane {} is not in its own mask {:#x}", name_of(op), self.lane, mask),
              at);
     mask &= lanes_of_warp();
-    Warp& warp = *warps_[std::size_t(self.warp)];
+    Warp& warp = *warps_[self.warp];
     Meeting* found = std::find_if(warp.meetings, warp.meetings + warp.n,
                                   [&](const Meeting& m) { return m.mask == mask; });
     if (found == warp.meetings + warp.n) {
@@ -211,14 +255,10 @@ const std::uint64_t* Machine::meet(WarpOp op, unsigned mask, std::uint64_t value
     if (meeting.arrived == mask) {
         meeting.arrived = 0;
         ++meeting.generation;
-        for (unsigned lane = 0; lane < kWarp; ++lane)
-            if (mask >> lane & 1)
-                threads_[std::size_t(self.warp) * kWarp + lane]->state = State::Runs;
+        warp.runnable |= mask;
     } else {
-        self.state = State::WaitsForWarp;
         self.op = op;
-        self.waits_at = at;
-        self.fiber.pause();
+        wait(State::WaitsForWarp, at);
     }
     if (op == WarpOp::Sync)
         Fiber::acquire(&meeting.order[g]);
@@ -250,6 +290,19 @@ void Machine::report_deadlock() {
                             here.block.y, here.block.z, done_, n_, waiting));
 }
 
+// Until no lane can go on. False where none could.
+bool Machine::run_warp(unsigned warp) {
+    bool progress = false;
+    while (CudaThread* t = next_of_warp(warp, backwards ? 0 : 31)) {
+        progress = true;
+        choose(*t);
+        t->fiber.resume();
+        if (!failure_.empty())
+            throw Error(std::exchange(failure_, {}));
+    }
+    return progress;
+}
+
 void Machine::run_block(uint3 block) {
     here.block = block;
     done_ = at_barrier_ = 0;
@@ -260,7 +313,7 @@ void Machine::run_block(uint3 block) {
         warps_[w]->n = 0;
     for (unsigned i = 0; i < n_; ++i) {
         CudaThread& t = *threads_[i];
-        t.state = State::Runs;
+        t.state = State::Started;
         t.copies.begin = t.copies.end = t.copies.group = 0;
         t.fiber.start(
             [](void* self) {
@@ -268,25 +321,19 @@ void Machine::run_block(uint3 block) {
                 Fiber::acquire(&m.block_order_);
                 m.kernel_(m.arguments_);
                 m.running_->state = State::Done;
+                m.warps_[m.running_->warp]->runnable &= ~(1u << m.running_->lane);
+                ++m.done_;
             },
             this);
     }
+    make_runnable();
 
     while (done_ < n_) {
+        // A warp goes as far as it can before the next one runs: its stacks stay in the processor's cache.
         bool progress = false;
-        for (unsigned i = 0; i < n_; ++i) {
-            CudaThread& t = *threads_[backwards ? n_ - 1 - i : i];
-            if (t.state != State::Runs)
-                continue;
-            progress = true;
-            running_ = &t;
-            here.thread = t.index;
-            here.lane = t.lane;
-            t.fiber.resume();
-            if (!failure_.empty())
-                throw Error(std::exchange(failure_, {}));
-            done_ += t.state == State::Done;
-        }
+        const unsigned n_warps = (n_ + kWarp - 1) / kWarp;
+        for (unsigned w = 0; w < n_warps; ++w)
+            progress |= run_warp(backwards ? n_warps - 1 - w : w);
         if (at_barrier_ == n_)
             open_barrier();
         else if (!progress)
@@ -320,7 +367,7 @@ void Machine::run(const LaunchShape& shape, void (*kernel)(void*), void* argumen
         CudaThread& t = *threads_[i];
         t.index = {i % b.x, i / b.x % b.y, i / (b.x * b.y)};
         t.lane = int(i % kWarp);
-        t.warp = int(i / kWarp);
+        t.warp = i / kWarp;
         t.fiber.acquire_as(&launch_order_);
     }
     try {
