@@ -4,7 +4,7 @@
 
 namespace cake {
 
-std::unique_ptr<Backend> make_cuda_backend(int) { throw NotCompiled("the CUDA backend"); }
+std::unique_ptr<Backend> make_cuda_backend(int, int) { throw NotCompiled("the CUDA backend"); }
 CudaDevices cuda_devices() { return {0, gpu::count_devices().reason}; }
 CUstream_st* cuda_queue(Backend&, Stream) { throw NotCompiled("the CUDA backend"); }
 std::shared_ptr<void> cuda_while_waiting(Backend&, std::function<void()>) {

@@ -148,9 +148,15 @@ foreach(kind tsan asan)
 
   add_executable(test_kernels_emulated_${kind} EXCLUDE_FROM_ALL ${test_sources})
   target_link_libraries(test_kernels_emulated_${kind} PRIVATE cake_simt_${kind} cake_test_support GTest::gmock_main)
-  # Products of matrices are no kernels of ours, and ThreadSanitizer does not see the barriers of the CPU's OpenMP.
-  add_sanitized_test(kernels_emulated.${kind} "" test_kernels_emulated_${kind} --gtest_brief=1
-    --gtest_filter=-Linear.*:*OnCpu.*)
+  # Products of matrices are no kernels of ours, and ThreadSanitizer does not see the barriers of the CPU's OpenMP. Golden
+  # values and equal bits are what the plain tests look at; there is no memory that these alone touch.
+  set(others Linear.*:*OnCpu.*:GoldenKernels.*:*SameBits*)
+  add_sanitized_test(kernels_emulated.${kind}_f32 "" test_kernels_emulated_${kind} --gtest_brief=1
+    --gtest_filter=*/emulated_f32-${others})
+  add_sanitized_test(kernels_emulated.${kind}_bf16 "" test_kernels_emulated_${kind} --gtest_brief=1
+    --gtest_filter=-*/emulated_f32:${others})
+  # The longest of all: where ctest runs several at a time, it starts them first.
+  set_tests_properties(kernels_emulated.${kind}_f32 kernels_emulated.${kind}_bf16 PROPERTIES COST 1000)
 
   # Tests of the tests.
   add_executable(planted_bugs_${kind} EXCLUDE_FROM_ALL simt/planted_bugs.cpp)

@@ -45,7 +45,8 @@ struct OnlineSoftmax {
     }
 
     // Turns a tile's scores into weights, and scales what was summed before to the new largest score. A hidden key's
-    // weight is an exact zero, so that a tile does nothing to rows that see none of it.
+    // weight is an exact zero, so that a tile does nothing to rows that see none of it. What is rounded when is written out:
+    // the compiler may choose otherwise for each row of a tile, and a row's bits must not depend on its place in one.
     template <int N>
     __device__ __forceinline__ void take(float (&scores)[M][N][4], float scale) {
 #pragma unroll
@@ -56,7 +57,7 @@ struct OnlineSoftmax {
 #pragma unroll
                 for (int j = 0; j < N; ++j)
                     best = fmaxf(best, fmaxf(scores[m][j][2 * r], scores[m][j][2 * r + 1]));
-                const float now = fmaxf(top[m][r], row_max(best) * scale);
+                const float now = fmaxf(top[m][r], __fmul_rn(row_max(best), scale));
                 if (__any_sync(kAllLanes, now > top[m][r])) {  // else all is times 1
                     const float shrink = exp2_approximate(top[m][r] - now);
                     top[m][r] = now;
@@ -72,7 +73,7 @@ struct OnlineSoftmax {
                 for (int j = 0; j < N; ++j)
 #pragma unroll
                     for (int i = 2 * r; i < 2 * r + 2; ++i) {
-                        scores[m][j][i] = exp2_approximate(scores[m][j][i] * scale - now);
+                        scores[m][j][i] = exp2_approximate(__fmaf_rn(scores[m][j][i], scale, -now));
                         added += scores[m][j][i];
                     }
                 sum[m][r] += added;

@@ -75,7 +75,7 @@ __global__ void __launch_bounds__(kThreads, 2) row_sums_kernel(ColumnsTask task)
 #pragma unroll
                     for (int j = 0; j < N; ++j)
                         best = fmaxf(best, fmaxf(scores[m][j][2 * r], scores[m][j][2 * r + 1]));
-                    if (const float now = best * scale; now > top[m][r]) {
+                    if (const float now = __fmul_rn(best, scale); now > top[m][r]) {
                         sum[m][r] *= double(exp2_approximate(top[m][r] - now));
                         top[m][r] = now;
                     }
@@ -84,7 +84,8 @@ __global__ void __launch_bounds__(kThreads, 2) row_sums_kernel(ColumnsTask task)
                     for (int j = 0; j < N; ++j)
 #pragma unroll
                         for (int i = 2 * r; i < 2 * r + 2; ++i)
-                            added += exp2_approximate(scores[m][j][i] * scale - top[m][r]);
+                            added +=
+                                exp2_approximate(__fmaf_rn(scores[m][j][i], scale, -top[m][r]));
                     sum[m][r] += double(added);
                 }
         }
@@ -180,8 +181,8 @@ __global__ void __launch_bounds__(kThreads, 2) column_sums_kernel(ColumnsTask ta
                         for (int j = 0; j < N; ++j) {
                             const float* s = scores[half + m][j] + 2 * r;
                             store(weights + in_half * kWeightStride + j * 8 + lane % 4 * 2,
-                                  {exp2_approximate(s[0] * scale - subtract) * factor,
-                                   exp2_approximate(s[1] * scale - subtract) * factor});
+                                  {exp2_approximate(__fmaf_rn(s[0], scale, -subtract)) * factor,
+                                   exp2_approximate(__fmaf_rn(s[1], scale, -subtract)) * factor});
                         }
                     }
                 __syncwarp();

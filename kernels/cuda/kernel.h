@@ -9,6 +9,7 @@
 //   includes           kernel.h, *.cuh, base/dtype.h, the family's own launchers: nvcc stays fast
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 
@@ -35,9 +36,10 @@ void launch(LaunchSite site, void (*kernel)(Parameters...), dim3 grid, dim3 bloc
             std::size_t shared_bytes, Arguments... arguments) {
     if (grid.x == 0 || grid.y == 0 || grid.z == 0)
         return;
-    if (shared_bytes > unasked_shared_bytes)  // a failure shows in the launch
+    // A failure shows in the launch. Never less than before for kernels in captured graphs, which take 48 KiB at most.
+    if (shared_bytes > unasked_shared_bytes)
         cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                             int(shared_bytes));
+                             std::max(int(shared_bytes), 48 * 1024));
     kernel<<<grid, block, shared_bytes, site.queue>>>(static_cast<Parameters>(arguments)...);
     launched(site);
 }

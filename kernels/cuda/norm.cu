@@ -15,8 +15,9 @@ namespace {
 // between its two passes; each thread reads there what it wrote itself.
 // Moves n d elements three times with Add (x, delta, out) plus once more (x back), twice without; weight from the cache.
 template <typename T, int N, bool Add>
-__global__ void rms_norm_kernel(T* x, const T* __restrict__ delta, const float* __restrict__ weight,
-                                float eps, int d, T* out) {
+__global__ void __launch_bounds__(kLargestBlock)
+    rms_norm_kernel(T* x, const T* __restrict__ delta, const float* __restrict__ weight, float eps,
+                    int d, T* out) {
     CAKE_DYNAMIC_SHARED(float, row);
     const std::int64_t first = std::int64_t(blockIdx.x) * d;
     const int step = int(blockDim.x) * N;
@@ -72,7 +73,8 @@ void launch_rms_norm(LaunchSite site, DType dtype, void* x, const void* delta, c
     with_activation_type(dtype, [&](auto tag) {
         using T = typename decltype(tag)::type;
         const auto run = [&](auto kernel, int elements) {
-            const int warps = std::clamp((d / elements + kWarp - 1) / kWarp, 1, 1024 / kWarp);
+            const int warps =
+                std::clamp((d / elements + kWarp - 1) / kWarp, 1, kLargestBlock / kWarp);
             launch(site, kernel, dim3(unsigned(n)), dim3(unsigned(warps * kWarp)),
                    std::size_t(d) * sizeof(float), static_cast<T*>(x), static_cast<const T*>(delta),
                    weight, eps, d, static_cast<T*>(out));

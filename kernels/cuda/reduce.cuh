@@ -7,6 +7,8 @@
 namespace cake::gpu {
 
 inline constexpr int kWarp = 32;
+// Threads. A kernel that may have as many says so in its bounds, or ptxas could take more registers than there are.
+inline constexpr int kLargestBlock = 1024;
 inline constexpr unsigned kAllLanes = 0xffffffffu;
 
 // T: float, double or an integer.

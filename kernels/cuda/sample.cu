@@ -21,7 +21,6 @@ using Mass = std::uint64_t;  // of tokens: how many, or the sum of their weights
 
 constexpr int kDigitBits = 11;
 constexpr int kBins = 1 << kDigitBits;
-constexpr int kMostThreads = 1024;
 constexpr double kWeightOfBest = 0x1p44;
 static_assert(most_sampled_from <= std::int64_t(1) << (63 - 44));
 
@@ -145,7 +144,7 @@ __device__ Reached reach(const Logits& logits, const Candidates& candidates, Mas
 
 // Grid: rows. Block: whole warps. Shared: 24 KB. Reads a row once for the best, once or twice for sums, and for each filter and
 // the draw itself once for each digit until a token is alone (two or three as a rule, five at most) and once more.
-__global__ void __launch_bounds__(kMostThreads)
+__global__ void __launch_bounds__(kLargestBlock)
     sample_kernel(const float* __restrict__ x, int n, int parts, int index_bits,
                   const Draw* __restrict__ draws, std::int32_t* __restrict__ tokens) {
     const Draw draw = draws[blockIdx.x];
@@ -182,7 +181,7 @@ __global__ void __launch_bounds__(kMostThreads)
 
 void sample(Queue queue, const float* x, int rows, int n, int parts, const Draw* draws,
             std::int32_t* tokens) {
-    const int threads = std::clamp((n + kWarp - 1) / kWarp * kWarp, kWarp, kMostThreads);
+    const int threads = std::clamp((n + kWarp - 1) / kWarp * kWarp, kWarp, kLargestBlock);
     launch(queue, sample_kernel, dim3(unsigned(rows)), dim3(unsigned(threads)), 0, x, n, parts,
            int(std::bit_width(unsigned(n - 1))), draws, tokens);
 }

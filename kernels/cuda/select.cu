@@ -25,7 +25,6 @@ constexpr int kSelectBlock = 256;
 constexpr int kBinsOfThread = kBins / kSelectBlock;
 constexpr int kScoresOfBlock = 16 * kSelectBlock;
 constexpr int kSortTile = 4096;  // keys that a block sorts in shared memory
-constexpr int kMostSorters = 1024;
 
 // Of one row.
 struct Selection {
@@ -120,8 +119,8 @@ __global__ void collect_kernel(const float* __restrict__ score, int n, int index
 // Bitonic sort, of runs of `first_run` keys up to `last_run`, but for the steps between keys further apart than a tile. Keys
 // from `k` on are read as the last of all.
 // Grid: (padded / tile, rows). Block: a thread for each two keys, at most 1024. Shared: the tile, 32 KB.
-__global__ void sort_near_kernel(Key* __restrict__ keys, int padded, int k, int first_run,
-                                 int last_run) {
+__global__ void __launch_bounds__(kLargestBlock)
+    sort_near_kernel(Key* __restrict__ keys, int padded, int k, int first_run, int last_run) {
     CAKE_SHARED(Key, tile, [kSortTile]);
     const int length = min(padded, kSortTile), begin = int(blockIdx.x) * length;
     Key* const from = keys + std::int64_t(blockIdx.y) * padded + begin;
@@ -171,7 +170,7 @@ __global__ void list_indices_kernel(const Key* __restrict__ keys, int padded, in
 void sort_keys(Queue queue, Key* keys, int rows, int padded, int k) {
     const int tile = std::min(padded, kSortTile);
     const dim3 tiles(unsigned(padded / tile), unsigned(rows));
-    const dim3 sorters(unsigned(std::clamp(tile / 2, kWarp, kMostSorters)));
+    const dim3 sorters(unsigned(std::clamp(tile / 2, kWarp, kLargestBlock)));
     launch(queue, sort_near_kernel, tiles, sorters, 0, keys, padded, k, 2, tile);
     for (int run = 2 * tile; run <= padded; run *= 2) {
         for (int distance = run / 2; distance >= tile; distance /= 2)

@@ -204,9 +204,10 @@ __global__ void __launch_bounds__(kMostThreads, kBlocksAtOnce<Staged<T, Cache>>)
 
 // sums[0], sums[1]: the parts of each head, then heads in order. Grid: 1. Block: up to 32 warps, a head each at a time.
 // Shared: 16 bytes a head. Reads 16 bytes a part: 0.3 MB of 32 heads at 131,072 tokens.
-__global__ void sum_heads_kernel(const double* __restrict__ part_entropy,
-                                 const double* __restrict__ part_variance, int parts, int n_q,
-                                 double* __restrict__ sums) {
+__global__ void __launch_bounds__(kLargestBlock)
+    sum_heads_kernel(const double* __restrict__ part_entropy,
+                     const double* __restrict__ part_variance, int parts, int n_q,
+                     double* __restrict__ sums) {
     CAKE_DYNAMIC_SHARED(double, of_head);
     const int lane = int(threadIdx.x) % kWarp, warps = int(blockDim.x) / kWarp;
     for (int h = int(threadIdx.x) / kWarp; h < n_q; h += warps) {
@@ -318,7 +319,8 @@ void window_moments(Queue queue, const WindowTask& task, DType round_to, void* s
                at.shared_bytes, task, at.grid, scale, round_to, parts.rows, mean, variance,
                parts.part_entropy, parts.part_variance);
     });
-    launch(queue, sum_heads_kernel, dim3(1), dim3(unsigned(std::min(task.n_q, 32) * kWarp)),
+    launch(queue, sum_heads_kernel, dim3(1),
+           dim3(unsigned(std::min(task.n_q * kWarp, kLargestBlock))),
            std::size_t(task.n_q) * 2 * sizeof(double), parts.part_entropy, parts.part_variance,
            parts.column_parts, task.n_q, sums);
 }

@@ -107,7 +107,7 @@ members() {
     for environment in /proc/[0-9]*/environ; do
         pid=${environment//[^0-9]/}
         { tr '\0' '\n' <"$environment" | grep -Fxq "SLURM_CONF=$SLURM_CONF"; } 2>/dev/null || continue
-        grep -Eq '^(slurm|munged|srun|mpirun|orted|cake)' "/proc/$pid/comm" 2>/dev/null && echo "$pid"
+        if grep -Eq '^(slurm|munged|srun|mpirun|orted|cake)' "/proc/$pid/comm" 2>/dev/null; then echo "$pid"; fi
     done
 }
 
