@@ -43,7 +43,7 @@ std::unique_ptr<Communicator> make_nccl_communicator(std::unique_ptr<Communicato
 Buffer nccl_symmetric_memory(Communicator& comm, std::span<const Stream> streams,
                              std::size_t bytes);
 
-// The library in use, "2.28.9"; empty in a build without NCCL.
+// The library in use, "2.28.9"; empty in a build without NCCL, and where it tells none.
 std::string nccl_version();
 // Whether it takes ranks that share a GPU: from 2.30 on, and where NCCL_MULTI_RANK_GPU_ENABLE is 1.
 bool nccl_shares_gpus();

@@ -49,6 +49,8 @@ void refuse_shared_gpus(const std::vector<std::string>& gpus) {
 
 std::string nccl_version() {
     const int version = nccl_version_code();
+    if (version == 0)
+        return {};
     return fmt::format("{}.{}.{}", version / 10000, version / 100 % 100, version % 100);
 }
 

@@ -64,7 +64,8 @@ for program in "${programs[@]}"; do ldd "$build/$program" 2>/dev/null || ldd "$b
 # For a machine without NCCL: one rank needs none, but the programs do not start without the library's names.
 mkdir "$bundle/no_nccl"
 nm -D --undefined-only "$bundle/cake" "$bundle/test_comm_mpi" | grep -o 'nccl[A-Za-z]*' | sort -u |
-    sed 's/.*/int &(void) { return 3; }  \/* ncclInternalError *\//' |
+    sed -E 's/^ncclGet(ErrorString|LastError)$/const char* &(void) { return "there is no NCCL here"; }/; t
+            s/.*/int &(void) { return 3; }  \/* ncclInternalError *\//' |
     "${CC:-cc}" -x c -shared -fPIC -o "$bundle/no_nccl/libnccl.so.2" -
 
 # Open MPI: the wheel of PyPI, laid out as a prefix. It runs programs that were built against Debian's.

@@ -109,13 +109,17 @@ step() {
         note "$name" skipped 0 "no time left"
         return
     fi
-    timeout -k 5 $((limit < left ? limit : left)) bash -c '"$@"' _ "$@" >"$work/$name.log" 2>&1 </dev/null || status=$?
+    # bash waits for what it runs, or a program that finishes its work first would be left behind and never be killed.
+    timeout -k 5 $((limit < left ? limit : left)) bash -c 'trap : TERM; "$@"' _ "$@" >"$work/$name.log" 2>&1 </dev/null ||
+        status=$?
     case $status in
         0)  note "$name" passed $((SECONDS - begin)) ;;
         77) note "$name" skipped $((SECONDS - begin)) ;;
         124|137)
             if (( limit > left )); then
                 note "$name" skipped $((SECONDS - begin)) "ended: no time left"
+            elif [[ $name == sanitizer.* ]] && ! grep -v COMPUTE-SANITIZER "$work/$name.log" | grep -q '^========= '; then
+                note "$name" skipped $((SECONDS - begin)) "ended after its time, and had found nothing"
             else
                 note "$name" failed $((SECONDS - begin)) "ended after its time"
             fi
@@ -137,6 +141,16 @@ machine() {
 tests_of() {
     GTEST_COLOR=no "$@" 2>&1 | tee "$work/tests"
     (( PIPESTATUS[0] == 0 )) && grep -q '\[  PASSED  \] [1-9]' "$work/tests"
+}
+
+# LIST EACH: kernel tests that match LIST, those of a suite that match EACH in a process of their own: an illegal address
+# ends what its process may do with a GPU. An error names the kernel that made it.
+kernel_suites() {
+    local suite status=0
+    for suite in $("$kernels" --gtest_list_tests --gtest_filter="$1" | grep -oE '^[A-Za-z0-9_]+\.$'); do
+        CAKE_SYNC=1 timeout -k 2 25 "$kernels" --gtest_filter="$suite$2" || status=1
+    done
+    return $status
 }
 
 # NAME BACKEND ARGUMENTS...: writes NAME.json and NAME.kept.json. $launcher: nothing, or mpirun.
@@ -166,11 +180,12 @@ cpu_and_cuda() {
         agree "$name.cpu" "$name.cuda" "$logits" "$budget" "$kept"
 }
 
-# NAME ARGUMENTS...: two ranks on one GPU against one.
+# NAME ARGUMENTS...: two ranks against one, on one GPU unless $apart.
 one_and_two_ranks() {
-    local name=$1
+    local name=$1 share=--share-gpu
+    [[ -z ${apart:-} ]] || share=
     shift
-    generate "$name.one" cuda "$@" && launcher="mpirun -n 2" generate "$name.two" cuda --share-gpu --check "$@" &&
+    generate "$name.one" cuda "$@" && launcher="mpirun -n 2" generate "$name.two" cuda $share --check "$@" &&
         agree "$name.one" "$name.two" 0.2 3 0.1
 }
 
@@ -185,9 +200,14 @@ sampled_steps() {
     "$cake" diff "$work/$name.graphs_0.json" "$work/$name.graphs_1.json"
 }
 
-# Where NCCL lets two ranks share a GPU, from 2.30 on. Older ones leave the data to the host.
+# On two GPUs; or on one, where NCCL lets ranks share it, from 2.30 on. Older ones leave the data to the host.
 with_nccl() {
-    export NCCL_MULTI_RANK_GPU_ENABLE=1
+    local apart=
+    if (( $(nvidia-smi -L 2>/dev/null | wc -l) > 1 )); then
+        apart=1
+    else
+        export NCCL_MULTI_RANK_GPU_ENABLE=1 NCCL_MAX_CTAS=8  # ranks that wait for each other have to fit in together
+    fi
     if ! tests_of mpirun -n 2 "$here/test_comm_mpi" --gtest_filter='*Nccl*'; then
         ! grep -q 'no NCCL between GPUs here' "$work/tests" || return 77
         return 1
@@ -242,7 +262,7 @@ sanitized() {
     return "$status"
 }
 
-export -f machine tests_of generate agree cpu_and_cuda one_and_two_ranks sampled_steps with_nccl ceilings bench \
+export -f machine tests_of kernel_suites generate agree cpu_and_cuda one_and_two_ranks sampled_steps with_nccl ceilings bench \
     own_attention kernels_alone phases sampled_bench sanitized
 export cake work report kernels here config=$work/config.json
 
@@ -269,7 +289,7 @@ step machine 30 machine
 long=131072  # tokens of the prompts that targets are about
 if (( self_test )); then
     long=128
-    step kernels 60 tests_of "$kernels" --gtest_filter='Norm*:TopK*:Rope*'
+    step kernels 60 tests_of kernel_suites 'Norm*:TopK*:Rope*' '*'
     tiny tiny-qwen2 p120 64
     step cpu_and_cuda.tiny-qwen2 60 cpu_and_cuda tiny-qwen2 0.2 3 0.1 "${tiny[@]}"
     config_of 1 1 1 16 32 64 256 >"$config"
@@ -289,7 +309,7 @@ if (( self_test )); then
     step sanitizer.memcheck 60 sanitized memcheck 'Norm*'
 else
     # First what says most; what comes last may find no time.
-    step kernels 75 tests_of "$kernels" --gtest_filter='*cuda*'
+    step kernels 90 tests_of kernel_suites '*cuda*' '*cuda*'
     for name in tiny-llama tiny-qwen2; do
         tiny "$name" p300 96
         step "cpu_and_cuda.$name" 20 cpu_and_cuda "$name" 0.2 3 0.1 "${tiny[@]}"

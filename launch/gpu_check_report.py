@@ -8,6 +8,7 @@ gpu_check_report.py kept A.json B.json         how many kept entries differ, of 
 gpu_check_report.py table FOLDER OUT.json N    the table of all steps, targets after prompts of N tokens; exit 1 where a
                                                step failed
 """
+import collections
 import json
 import pathlib
 import re
@@ -55,7 +56,10 @@ def kept(a: str, b: str) -> int:
 
 def said(log: str) -> str:
     """What matters of a step's output, in a line."""
-    counts = [f"{number} {what.lower()}" for what, number in re.findall(r"\[  (PASSED|SKIPPED|FAILED)  \] (\d+) tests?", log)]
+    tests = collections.Counter()  # of all test programs that the step ran
+    for what, number in re.findall(r"\[  (PASSED|SKIPPED|FAILED)  \] (\d+) tests?", log):
+        tests[what.lower()] += int(number)
+    counts = [f"{number} {what}" for what, number in tests.items()]
     errors = re.search(r"ERROR SUMMARY: (.*)|RACECHECK SUMMARY: (.*)", log)
     if errors:
         counts.append(errors[1] or errors[2])
@@ -74,7 +78,8 @@ def steps_of(folder: pathlib.Path) -> list:
         text = log.read_text(errors="replace") if log.exists() else ""
         step = {"name": name, "status": status, "seconds": int(seconds), "why": why, "said": said(text)}
         if name.startswith("bench.") and status == "passed":  # its rows are shown as a table
-            step["said"] = "; ".join(re.findall("does not fit: [^|]*|is longer than [^|]*", text))
+            step["said"] = "; ".join(
+                re.findall("does not fit: [^|]*|is longer than [^|]*|own kernels compute attention in place of cuDNN.*", text))
         memory = folder / f"{name.removeprefix('bench.')}.memory"
         if memory.exists():
             step["peak_mib"] = max((int(n) for n in re.findall(r"^\d+$", memory.read_text(), re.M)), default=None)
@@ -133,7 +138,8 @@ def targets_of(work: pathlib.Path, model: dict, runs: dict, steps: list, tokens:
         return 100 * rates_of(long("cake"), "prefill", model)["linear"] / long("cake")["ceilings"]["gemm_tflop_s"]
 
     def by_cudnn() -> dict:
-        if not re.search("^attention +cuDNN", text_of(work, "machine.log"), re.M):
+        if (not re.search("^attention +cuDNN", text_of(work, "machine.log"), re.M) or
+                "in place of cuDNN" in text_of(work, "bench.batch_1.log")):
             raise KeyError
         return long("cake")
 
