@@ -146,8 +146,13 @@ tests_of() {
 # LIST EACH: kernel tests that match LIST, those of a suite that match EACH in a process of their own: an illegal address
 # ends what its process may do with a GPU. An error names the kernel that made it.
 kernel_suites() {
-    local suite status=0
-    for suite in $("$kernels" --gtest_list_tests --gtest_filter="$1" | grep -oE '^[A-Za-z0-9_]+\.$'); do
+    local suite suites status=0
+    suites=$("$kernels" --gtest_list_tests --gtest_filter="$1" | grep -oE '^[A-Za-z0-9_]+\.$')
+    if [[ -z $suites ]]; then
+        echo "no test is $1: the program sees no GPU"
+        return 1
+    fi
+    for suite in $suites; do
         CAKE_SYNC=1 timeout -k 2 25 "$kernels" --gtest_filter="$suite$2" || status=1
     done
     return $status
