@@ -2,9 +2,8 @@
 
 #include <cstdint>
 #include <new>
-#include <utility>
-
 #include <sys/mman.h>
+#include <utility>
 
 #ifdef CAKE_SIMT_TSAN
 extern "C" {

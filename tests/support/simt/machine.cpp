@@ -216,9 +216,7 @@ void Machine::make_runnable() {
         warps_[begin / kWarp]->runnable = lanes_from(begin);
 }
 
-unsigned Machine::lanes_of_warp() const {
-    return lanes_from(running_->warp * kWarp);
-}
+unsigned Machine::lanes_of_warp() const { return lanes_from(running_->warp * kWarp); }
 
 const std::uint64_t* Machine::meet(WarpOp op, unsigned mask, std::uint64_t value,
                                    const std::source_location& at) {
