@@ -36,7 +36,7 @@ set_source_files_properties(${simt_sources} ${kernels_of_tests} simt/planted_bug
 list(APPEND simt_sources support/simt/device.cpp support/simt/memory.cpp ${PROJECT_SOURCE_DIR}/kernels/cuda/no_cudnn.cpp)
 
 # The machine switches stacks: it is never compiled with a sanitizer, and tells the one that the kernels are compiled with.
-set(machine_sources support/simt/fiber.cpp support/simt/machine.cpp support/simt/shared_memory.cpp)
+set(machine_sources support/simt/copies.cpp support/simt/fiber.cpp support/simt/machine.cpp support/simt/shared_memory.cpp)
 set_source_files_properties(${machine_sources} PROPERTIES COMPILE_OPTIONS -fno-sanitize=all)
 function(add_machine name sanitizers)
   add_library(${name} OBJECT EXCLUDE_FROM_ALL ${machine_sources})

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "simt/copies.h"
 #include "simt/fiber.h"
 #include "simt/shared_memory.h"
 
@@ -46,15 +47,6 @@ bool same(const std::source_location& a, const std::source_location& b) {
 }
 
 enum class State { Started, WaitsForBlock, WaitsForWarp, Done };
-
-// Fixed room for all that a running fiber writes down: no allocation happens in a fiber, and ThreadSanitizer, which watches
-// malloc, has nothing to misunderstand.
-struct Copies {
-    static constexpr int kRoom = 256;
-    PendingCopy pending[kRoom];
-    int begin = 0, end = 0;  // the pending ones, oldest first
-    int group = 0;           // the open one
-};
 
 struct CudaThread {
     Fiber fiber;
@@ -99,7 +91,7 @@ public:
     int sync_block(bool vote, const std::source_location& at);
     const std::uint64_t* meet(WarpOp op, unsigned mask, std::uint64_t value,
                               const std::source_location& at);
-    unsigned lanes_of_warp() const;
+    unsigned lanes_of_warp() const { return lanes_from(running_->warp * kWarp); }
     void* shared_array(const void* tag, std::size_t bytes, const char* name);
     void* dynamic_shared() const { return shared_.dynamic(); }
     Copies& copies() { return running_->copies; }
@@ -215,8 +207,6 @@ void Machine::make_runnable() {
     for (unsigned begin = 0; begin < n_; begin += kWarp)
         warps_[begin / kWarp]->runnable = lanes_from(begin);
 }
-
-unsigned Machine::lanes_of_warp() const { return lanes_from(running_->warp * kWarp); }
 
 const std::uint64_t* Machine::meet(WarpOp op, unsigned mask, std::uint64_t value,
                                    const std::source_location& at) {
@@ -403,27 +393,6 @@ void* shared_array(const void* tag, std::size_t bytes, const char* name) {
     return machine().shared_array(tag, bytes, name);
 }
 void* dynamic_shared() { return machine().dynamic_shared(); }
-
-void begin_copy(void* to, const void* from, const std::source_location& at) {
-    if ((std::uintptr_t(to) | std::uintptr_t(from)) % 16 != 0)
-        fail("cp_async16 of addresses that are no multiples of 16", at);
-    Copies& c = machine().copies();
-    if (c.end == Copies::kRoom) {
-        std::copy(c.pending + c.begin, c.pending + c.end, c.pending);
-        c.end -= std::exchange(c.begin, 0);
-        if (c.end == Copies::kRoom)
-            fail("too many copies pending in one thread", at);
-    }
-    c.pending[c.end++] = {to, from, c.group};
-}
-
-void commit_copies() { ++machine().copies().group; }
-
-const PendingCopy* next_due_copy(int left) {
-    Copies& c = machine().copies();
-    if (c.begin == c.end || c.pending[c.begin].group >= c.group - left)
-        return nullptr;
-    return &c.pending[c.begin++];
-}
+Copies& copies() { return machine().copies(); }
 
 }  // namespace cake::simt
